@@ -169,7 +169,11 @@ func (s *Stock) attend(ctx context.Context, first chan<- error) {
 	default:
 	}
 	for {
-		timer := time.NewTimer(attendEvery)
+		every := attendEvery
+		if !s.health.well() {
+			every = attendSoon
+		}
+		timer := time.NewTimer(every)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
@@ -189,10 +193,11 @@ func (s *Stock) attend(ctx context.Context, first chan<- error) {
 	}
 }
 
-// The pace of attend: how often it looks, and its pause between two looks, however often it is
-// kicked.
+// The pace of attend: how often it looks, also while a server isn't well, and its pause between two
+// looks, however often it is kicked.
 const (
 	attendEvery = 10 * time.Second
+	attendSoon  = time.Second
 	attendPause = 250 * time.Millisecond
 )
 

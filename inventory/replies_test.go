@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/penstock/penstock/internal/proof/servers"
 	"github.com/penstock/penstock/inventory"
@@ -41,8 +42,12 @@ func TestReplyOf_OnARealServer(t *testing.T) {
 					no(t, fmt.Sprint(command), n.ask(t, command...).Error())
 				}
 			}
+			no(t, "refused before the fault", s.Refused(time.Hour))
 			run(c.begin)
 			refusedBy(t, s, ref, c.name, c.reads)
+			if last := s.Refused(time.Hour); last == nil || !strings.Contains(last.Error(), c.name) || s.Refused(0) != nil {
+				t.Errorf("the last refusal is %v, want %s", last, c.name)
+			}
 			run(c.end)
 			shop.levels(ref, 5, 0, 0, 0, 0)
 			shop.holds(ref, "after", inventory.Held)

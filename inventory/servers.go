@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,6 +96,52 @@ func (s *Stock) Servers() []Server {
 		servers = append(servers, s.health.servers[addr])
 	}
 	return servers
+}
+
+// well reports whether all servers were well at the last look.
+func (h *health) well() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for addr := range h.servers {
+		if server := h.servers[addr]; server.Err != nil || server.Full() {
+			return false
+		}
+	}
+	return true
+}
+
+// refusal is an error reply of a server that does nothing for this process.
+type refusal struct {
+	at  time.Time
+	err error
+}
+
+// passing are the first words of replies that are told while a slot moves, or a script is
+// forgotten: the next call goes through.
+var passing = map[string]bool{"TRYAGAIN": true, "MOVED": true, "ASK": true, "NOSCRIPT": true}
+
+// noteRefusal keeps the refusal, and looks at the servers again: their memory may be full.
+func (s *Stock) noteRefusal(err error) {
+	refused, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return
+	}
+	if word, _, _ := strings.Cut(refused.Error(), " "); passing[word] {
+		return
+	}
+	s.refusal.Store(&refusal{time.Now(), refused})
+	s.kick()
+}
+
+// Refused returns the error reply by which a server has refused a call within the last span, such
+// as OOM or READONLY; nil if there was none. A server that answers INFO may refuse all calls for
+// stock.
+func (s *Stock) Refused(span time.Duration) error {
+	last := s.refusal.Load()
+	if last == nil || time.Since(last.at) > span {
+		return nil
+	}
+	return last.err
 }
 
 // Reached returns why the Redis was not reached yet, nil if it was. It does no I/O.

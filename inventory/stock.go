@@ -41,6 +41,7 @@ type Stock struct {
 	args    argumentsPool
 	client  atomic.Pointer[rueidis.Client] // nil until the Redis was reached
 	lanes   atomic.Pointer[layout]
+	refusal atomic.Pointer[refusal]          // the last one; nil before
 	crowded atomic.Pointer[map[string]bool]  // addresses of servers whose memory is nearly used up; nil before the first look
 	views   atomic.Pointer[[MaxShards]*view] // replaced by Watch, never changed
 	seen    [MaxShards]mark
@@ -356,6 +357,7 @@ func (s *Stock) outcome(err error) error {
 	case ReplyUnknown:
 		return &UnknownError{fmt.Errorf("redis: %w", err)}
 	case ReplyWait, ReplyRefused:
+		s.noteRefusal(err)
 		return fmt.Errorf("redis: %w", err)
 	}
 	s.kick() // the server may be another one when it comes back

@@ -256,7 +256,7 @@ func (c *checker) switches() error {
 	for _, is := range set {
 		name := switchKey(fmt.Sprint(is["name"]), is["scope"])
 		detail := fmt.Sprintf("%s: %v since %v by %v: %v", name, is["value"], is["since"], is["by"], is["reason"])
-		c.found("switch", "warn", detail, "if it was forgotten, take it out: ctl switches set NAME -")
+		c.found("switch", "warn", detail, "if it was forgotten, take it out: ctl switches set NAME - --reason WHY")
 	}
 	if len(set) == 0 {
 		c.found("switches", "ok", "none is set", "")

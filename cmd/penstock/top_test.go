@@ -155,6 +155,22 @@ func golden(t *testing.T, name, got string) {
 }
 
 // At any size and with any content, a frame is as high as the terminal and never wider.
+// TestCutMiddle: of a name that is too wide both ends stay, because names differ at one of them.
+func TestCutMiddle(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		width int
+		want  string
+	}{
+		{"phone-x", 16, "phone-x"}, {"a-very-long-sku-name-21", 16, "a-very-lon~me-21"}, {"a-very-long-sku-name-21", 5, "a-very-long-sku-name-21"},
+		{"手机壳手机壳手机壳-大号", 14, "手机壳手~大号"},
+	} {
+		if got := cutMiddle(c.name, c.width); got != c.want {
+			t.Errorf("%q in %d: %q, want %q", c.name, c.width, got, c.want)
+		}
+	}
+}
+
 func TestTopView_FitsEveryTerminal(t *testing.T) {
 	for _, snapshot := range []*live.Snapshot{busy(), {}} {
 		for page := range pages {

@@ -645,6 +645,17 @@ func (t *topTable) row(cells ...string) {
 // minFirst is how narrow the first column may get: a fifth of a wide terminal.
 func (v *topView) minFirst() int { return max(v.width/5, 10) }
 
+// cutMiddle cuts a name that is too wide in its middle: names of a sale's items mostly differ at
+// their ends.
+func cutMiddle(name string, width int) string {
+	over := ansi.StringWidth(name) - width
+	if over <= 0 || width < 8 {
+		return name
+	}
+	tail := width / 3
+	return ansi.Truncate(name, width-tail-1, "") + "~" + ansi.TruncateLeft(name, width+over-tail, "")
+}
+
 // draw returns the table in lines.
 func (t *topTable) draw(v *topView) []string {
 	columns := slices.Clone(t.columns)
@@ -685,6 +696,9 @@ func (t *topTable) draw(v *topView) []string {
 			cell := columns[i].title
 			if r >= 0 {
 				cell = columns[i].cells[r]
+			}
+			if i == 0 {
+				cell = cutMiddle(cell, widths[i])
 			}
 			cell = ansi.Truncate(cell, widths[i], "~")
 			gap := strings.Repeat(" ", widths[i]-ansi.StringWidth(cell))

@@ -123,6 +123,12 @@ func everything() (*Snapshot, *Facts) {
 	return s, &Facts{
 		Partial: "Redis is away", Broken: map[string]int64{"lost": 1}, Failures: map[string]bool{"unavailable": true}, Limited: "rate-limited",
 		Unbalanced: []Unbalanced{{"618", "x", "m1", "1 in all"}}, MoneyOld: true,
+		Symptoms: []Symptom{
+			{Kind: KindClockOff, Subject: "a", Text: "The clock of a is late."}, {Kind: KindCertificate, Severity: Critical, Subject: "a", Text: "It has expired."},
+			{Kind: KindRowsLocked, Subject: "a", Text: "An order waits."}, {Kind: KindStuck, Subject: "a", Text: "A partition stands still."},
+			{Kind: KindWebhookFails, Subject: "x", Text: "It isn't told."},
+			{Kind: KindPayRefused, Subject: "a", Text: "It has refused one."}, {Kind: "of-tomorrow", Subject: "a", Text: "Nobody knows it here."},
+		},
 		Unready: []Unready{{"soon", "m1", "it is paused", later}, {"tomorrow", "m1", "it is paused", start().Add(24 * time.Hour)}},
 	}
 }
@@ -133,6 +139,9 @@ func TestFind_Everything(t *testing.T) {
 	found := make(map[string]Finding)
 	for _, f := range Find(everything()) {
 		found[f.Kind] = f
+		if changes := strings.Contains(f.Ctl, " set ") || strings.Contains(f.Ctl, " restock "); changes && !strings.HasSuffix(f.Ctl, " --reason WHY") {
+			t.Errorf("%s: a change needs a reason: %s", f.Kind, f.Ctl)
+		}
 	}
 	for _, k := range Kinds() {
 		f, ok := found[k.Kind]
@@ -154,6 +163,18 @@ func TestFind_Everything(t *testing.T) {
 	})
 	if found := Find(well, &Facts{Failures: map[string]bool{"unavailable": true}}); len(found) > 0 {
 		t.Errorf("all is well, and found is %+v", found)
+	}
+}
+
+// TestFind_Symptoms: what several nodes see is told once, and may be worse than its kind is.
+func TestFind_Symptoms(t *testing.T) {
+	s := new(Merger).Merge(&Input{At: start(), Sale: sales})
+	found := Find(s, &Facts{Symptoms: []Symptom{
+		{Kind: KindWebhookFails, Subject: "pager", Text: "From a."}, {Kind: KindWebhookFails, Subject: "pager", Text: "From b."},
+		{Kind: KindCertificate, Severity: Critical, Subject: "a", Text: "It has expired."},
+	}})
+	if len(found) != 2 || found[0].Text != "From a." || found[0].Severity != Warning || found[1].Severity != Critical {
+		t.Errorf("found %+v", found)
 	}
 }
 

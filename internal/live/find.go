@@ -46,6 +46,12 @@ const (
 	KindHopLate        = "hop-late"
 	KindProbeFailing   = "probe-failing"
 	KindViewPartial    = "view-partial"
+	KindClockOff       = "clock-off"
+	KindCertificate    = "certificate"
+	KindStuck          = "partition-stuck"
+	KindRowsLocked     = "rows-locked"
+	KindWebhookFails   = "webhook-failing"
+	KindPayRefused     = "payments-refused"
 )
 
 // Kind is a kind of findings: its severity, and when it is reported. A condition has to hold for
@@ -65,16 +71,19 @@ func Kinds() []Kind {
 		{KindServerAway, Critical, 0, short}, {KindServerDegraded, Warning, 0, short},
 		{KindBreakerOpen, Critical, 0, short},
 		{KindShardsClosed, Critical, 0, short}, {KindShardsRebuilt, Warning, 0, short},
+		{KindRowsLocked, Warning, 0, short}, {KindStuck, Critical, 0, short}, {KindClockOff, Warning, 0, short},
+		{KindCertificate, Warning, 0, short},
 		{KindLagGrowing, Warning, 20 * time.Second, long}, {KindRecordOld, Critical, short, long},
 		{KindNodeLost, Critical, 0, short}, {KindNodeUnseen, Critical, 0, short}, {KindNodeDraining, Info, 0, 0},
 		{KindNodeBehind, Warning, short, short}, {KindNoGateway, Critical, 0, short}, {KindNoWorker, Critical, 0, short},
 		{KindVersions, Warning, long, long},
 		{KindSwitchSet, Info, 0, 0}, {KindSwitchStale, Warning, 0, 0}, {KindLevel, Warning, 0, short},
 		{KindDeadLetters, Warning, 0, short}, {KindUnbalanced, Critical, short, short}, {KindLawBroken, Critical, 0, 0},
-		{KindMoneyOld, Warning, 0, long}, {KindSaleUnready, Critical, short, short}, {KindSoldOut, Info, short, short},
+		{KindPayRefused, Warning, 0, short}, {KindMoneyOld, Warning, 0, long},
+		{KindSaleUnready, Critical, short, short}, {KindSoldOut, Info, short, short},
 		{KindCallerLimited, Warning, 5 * time.Second, long}, {KindErrors, Critical, time.Second, 5 * time.Second},
 		{KindHopLate, Warning, time.Second, long}, {KindProbeFailing, Critical, 0, short},
-		{KindViewPartial, Warning, 0, short},
+		{KindWebhookFails, Warning, short, short}, {KindViewPartial, Warning, 0, short},
 	}
 }
 
@@ -105,7 +114,8 @@ type Facts struct {
 	Limited    string // the problem code of a limit's refusal
 	Unbalanced []Unbalanced
 	Unready    []Unready
-	MoneyOld   bool // money has been due for longer than a day
+	Symptoms   []Symptom // of all nodes
+	MoneyOld   bool      // money has been due for longer than a day
 }
 
 // Unbalanced is an item whose stock equation doesn't hold.
@@ -153,6 +163,7 @@ func Find(s *Snapshot, facts *Facts) []Finding {
 	f.sales(s, facts)
 	f.buyers(s, facts)
 	f.hops(s)
+	f.symptoms(facts)
 	return f.out
 }
 
@@ -368,7 +379,7 @@ func (f *finder) switches(s *Snapshot) {
 		}
 		f.add(Finding{
 			Kind: kind, Subject: subject, Text: text, Since: sw.Since, Until: sw.Expires, Merchant: sw.Merchant,
-			Ctl: "penstock ctl switches set " + sw.Switch + " -" + scope,
+			Ctl: "penstock ctl switches set " + sw.Switch + " -" + scope + " --reason WHY",
 		})
 	}
 }
@@ -416,7 +427,7 @@ func (f *finder) sales(s *Snapshot, facts *Facts) {
 			if item := &a.Items[j]; item.SoldOut {
 				f.add(Finding{
 					Kind: KindSoldOut, Subject: a.Activity + "/" + item.SKU, Merchant: a.Merchant,
-					Ctl:  fmt.Sprintf("penstock ctl stock restock %s %s", a.Activity, item.SKU),
+					Ctl:  fmt.Sprintf("penstock ctl stock restock %s %s --delta N --reason WHY", a.Activity, item.SKU),
 					Text: fmt.Sprintf("%s in %s is sold out.", item.SKU, a.Activity),
 				})
 			}
@@ -463,6 +474,26 @@ func (f *finder) buyers(s *Snapshot, facts *Facts) {
 	}
 }
 
+// symptoms are what nodes see of themselves. Two that see the same are told once; a kind of another
+// version is left out.
+func (f *finder) symptoms(facts *Facts) {
+	lines := map[string]string{
+		KindClockOff: "penstock ctl nodes list", KindCertificate: "penstock ctl nodes list", KindStuck: "penstock ctl nodes list",
+		KindRowsLocked:   "penstock ctl orders find --state parked",
+		KindWebhookFails: "penstock ctl webhooks list", KindPayRefused: "penstock ctl refunds list",
+	}
+	told := make(map[[2]string]bool)
+	for i := range facts.Symptoms {
+		one := &facts.Symptoms[i]
+		line, known := lines[one.Kind]
+		if !known || told[[2]string{one.Kind, one.Subject}] {
+			continue
+		}
+		told[[2]string{one.Kind, one.Subject}] = true
+		f.add(Finding{Kind: one.Kind, Severity: one.Severity, Subject: one.Subject, Ctl: line, Text: one.Text})
+	}
+}
+
 func (f *finder) hops(s *Snapshot) {
 	for i := range s.Hops {
 		h := &s.Hops[i]
@@ -487,6 +518,8 @@ func hopText(hop string) string {
 		return "from the page until the order is in the database"
 	case HopConfirm:
 		return "from the order until Redis knows of it"
+	case HopSettle:
+		return "from an order's end until Redis counts its units as sold or free"
 	case HopEvent:
 		return "from an order's step until other systems are told"
 	}

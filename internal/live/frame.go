@@ -28,6 +28,16 @@ type Frame struct {
 	Objectives *FrameObjectives `json:"objectives,omitempty"` // of a gateway
 	Broken     map[string]int64 `json:"broken,omitempty"`     // counters that must stay 0, without those that are 0
 	Unbalanced []Unbalanced     `json:"unbalanced,omitempty"`
+	Symptoms   []Symptom        `json:"symptoms,omitempty"`
+}
+
+// Symptom is something abnormal that only its node can see: of its clock, its files, its receivers.
+// It becomes a finding on every node.
+type Symptom struct {
+	Kind     string `json:"kind"`
+	Severity string `json:"severity,omitempty"` // "" is that of the kind
+	Subject  string `json:"subject"`
+	Text     string `json:"text"` // one plain sentence
 }
 
 // FrameActivity is an activity on one node.
@@ -130,6 +140,7 @@ func (f *Frame) trim(activities, callers, items int) {
 	f.Refused = f.Refused[:min(len(f.Refused), activities)]
 	f.Servers = f.Servers[:min(len(f.Servers), maxFrameServers)]
 	f.Unbalanced = f.Unbalanced[:min(len(f.Unbalanced), maxOfKind)]
+	f.Symptoms = f.Symptoms[:min(len(f.Symptoms), 2*maxOfKind)]
 	for i := range f.Servers {
 		f.Servers[i].Detail = clip(f.Servers[i].Detail)
 	}

@@ -12,6 +12,7 @@ const (
 	HopPage     = "page"     // from the hold until its page is acknowledged by Kafka
 	HopRow      = "row"      // from the page until the order's row is committed
 	HopConfirm  = "confirm"  // from the row until Redis knows that the order exists
+	HopSettle   = "settle"   // from an order's end until Redis counts its units as sold or free
 	HopEvent    = "event"    // from an order's step until other systems are told
 	HopSettings = "settings" // from a change of the settings until it is in force on every gateway
 )
@@ -20,7 +21,7 @@ const (
 func HopDeadlines() []HopDeadline {
 	return []HopDeadline{
 		{HopHold, 500 * time.Millisecond}, {HopPage, time.Second}, {HopRow, 10 * time.Second},
-		{HopConfirm, 5 * time.Second}, {HopEvent, 30 * time.Second}, {HopSettings, time.Second},
+		{HopConfirm, 5 * time.Second}, {HopSettle, 10 * time.Second}, {HopEvent, 30 * time.Second}, {HopSettings, time.Second},
 	}
 }
 

@@ -194,5 +194,15 @@ func TestHub_LookWaitsForTheStock(t *testing.T) {
 		if h.Look(t.Context()); time.Since(at) != 2*(firstLook+watchedFor) {
 			t.Error("it waited for the stock of no activity")
 		}
+		h.Show(&Snapshot{Unread: true}) // the process has just started
+		time.Sleep(watchedFor)
+		began := time.Now()
+		go func() {
+			time.Sleep(time.Second)
+			h.Show(&Snapshot{Activities: []Activity{{Activity: "618", Ledger: Ledger{At: &at}}}})
+		}()
+		if s := h.Look(t.Context()).Snapshot(); len(s.Activities) != 1 || time.Since(began) != time.Second {
+			t.Errorf("%d activities after %v", len(s.Activities), time.Since(began))
+		}
 	})
 }

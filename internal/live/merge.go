@@ -2,7 +2,9 @@ package live
 
 import (
 	"cmp"
+	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -59,7 +61,7 @@ type Input struct {
 	// Partial tells why the frames of other nodes can't be read; "" if they can.
 	Partial    string
 	Sale       func(activity string) (Sale, bool)
-	Shown      []string // activities that are shown without traffic too, the most interesting first
+	Shown      []string // activities that are shown without traffic too, the most interesting first; nil: not known yet
 	Ledgers    map[string]SaleLedger
 	Policies   map[string]Policy
 	Targets    Targets
@@ -76,7 +78,22 @@ type Merger struct {
 	lags   []trend            // of the last ten seconds
 	stocks map[string][]trend // available units of the shown activities, of the last minute
 	heard  map[string]hearing // of the nodes
+	heat   map[string]*heat   // of the activities that were asked for lately
+	warmed time.Time          // when heat was brought up to date
 }
+
+// heat is how busy an activity and its items were lately. It sorts them: an order by a second's
+// rates would be another one each second, under the hands of a person who reads it.
+type heat struct {
+	rate  float64
+	items map[string]float64
+}
+
+// heatSpan is how long heat takes to follow the rates, about. Below leastHeat it is forgotten.
+const (
+	heatSpan  = 10 * time.Second
+	leastHeat = 0.02
+)
 
 // hearing is what is remembered of a node without a frame.
 type hearing struct {
@@ -110,6 +127,7 @@ func (m *Merger) Merge(in *Input) *Snapshot {
 		Money: append([]Money{}, in.Money...), MoneyOf: in.MoneyOf, Switches: append([]Switch{}, in.Switches...),
 		Level: "D0", Hops: []Hop{}, Probes: []Probe{}, Abnormal: []Finding{}, LastChange: in.LastChange,
 	}
+	s.Unread = in.Shown == nil
 	s.Nodes, s.Missing = m.mergeNodes(in)
 	s.Complete = len(s.Missing) == 0 && in.Partial == ""
 	fresh := freshFrames(in)
@@ -239,20 +257,21 @@ func (m *Merger) mergeNodes(in *Input) (nodes []Node, missing []string) {
 	return nodes, missing
 }
 
-// mergeActivities adds up the activities, the hottest first, including those without traffic that
-// are shown too.
-func (m *Merger) mergeActivities(s *Snapshot, in *Input, fresh []*Frame) {
-	type sum struct {
-		rates Rates
-		items map[string]*FrameItem
-	}
-	sums := make(map[string]*sum)
+// activitySum is what the nodes tell of an activity.
+type activitySum struct {
+	rates Rates
+	items map[string]*FrameItem
+}
+
+// sumActivities adds the nodes' activities up.
+func sumActivities(fresh []*Frame) map[string]*activitySum {
+	sums := make(map[string]*activitySum)
 	for _, f := range fresh {
 		for i := range f.Activities {
 			a := &f.Activities[i]
 			one := sums[a.Activity]
 			if one == nil {
-				one = &sum{NewRates(), make(map[string]*FrameItem)}
+				one = &activitySum{NewRates(), make(map[string]*FrameItem)}
 				sums[a.Activity] = one
 			}
 			one.rates.Add(&a.Rates)
@@ -265,25 +284,39 @@ func (m *Merger) mergeActivities(s *Snapshot, in *Input, fresh []*Frame) {
 			}
 		}
 	}
-	names := slices.SortedFunc(maps.Keys(sums), func(a, b string) int {
-		return hotter(sums[a].rates.heat(), sums[b].rates.heat(), a, b)
-	})
-	for _, name := range in.Shown {
+	return sums
+}
+
+// mergeActivities adds up the activities, the hottest first, including those without traffic that
+// are shown too.
+func (m *Merger) mergeActivities(s *Snapshot, in *Input, fresh []*Frame) {
+	sums := sumActivities(fresh)
+	m.cool(in.At)
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		m.warm(in.At, name, &sums[name].rates, sums[name].items)
+	}
+	m.warmed = in.At
+	names := slices.Clone(in.Shown)
+	shown := make(map[string]bool, len(names))
+	for _, name := range names {
+		shown[name] = true
 		if sums[name] == nil {
-			sums[name] = &sum{NewRates(), nil}
+			sums[name] = &activitySum{NewRates(), nil}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		if !shown[name] {
 			names = append(names, name)
 		}
 	}
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(m.heatOf(b).rate, m.heatOf(a).rate) })
 	s.Others.Add(&s.Totals)
 	for _, name := range names[:min(len(names), MaxActivities)] {
 		one := sums[name]
 		a := Activity{Activity: name, Rates: one.rates, Items: []Item{}, History: []Point{}}
 		s.Others.less(&one.rates)
 		a.Rates.round()
-		hot := slices.SortedFunc(maps.Values(one.items), func(a, b *FrameItem) int {
-			return hotter(a.Accepted+a.SoldOut, b.Accepted+b.SoldOut, a.SKU, b.SKU)
-		})
-		m.describe(&a, in, hot)
+		m.describe(&a, in, one.items)
 		s.Activities = append(s.Activities, a)
 	}
 	s.Others.round()
@@ -294,8 +327,61 @@ func (m *Merger) mergeActivities(s *Snapshot, in *Input, fresh []*Frame) {
 	}
 }
 
-// describe fills in an activity's data from the catalog and the stock.
-func (m *Merger) describe(a *Activity, in *Input, hot []*FrameItem) {
+// kept is the share of the heat that is left since it was brought up to date: all of it at the same
+// moment, and nothing the first time.
+func (m *Merger) kept(now time.Time) float64 {
+	if m.warmed.IsZero() {
+		return 0
+	}
+	return math.Exp(-max(0, now.Sub(m.warmed).Seconds()) / heatSpan.Seconds())
+}
+
+// cool lets the heat of everything fall.
+func (m *Merger) cool(now time.Time) {
+	kept := m.kept(now)
+	for name, h := range m.heat {
+		h.rate *= kept
+		for sku := range h.items {
+			if h.items[sku] *= kept; h.items[sku] < leastHeat {
+				delete(h.items, sku)
+			}
+		}
+		if h.rate < leastHeat && len(h.items) == 0 {
+			delete(m.heat, name)
+		}
+	}
+}
+
+// warm adds what an activity is asked for now.
+func (m *Merger) warm(now time.Time, name string, rates *Rates, items map[string]*FrameItem) {
+	share := 1 - m.kept(now)
+	if m.heat == nil {
+		m.heat = make(map[string]*heat)
+	}
+	h := m.heat[name]
+	if h == nil {
+		h = &heat{items: make(map[string]float64)}
+		m.heat[name] = h
+	}
+	h.rate += share * rates.heat()
+	for sku, item := range items {
+		if asked := item.Accepted + item.SoldOut; asked > 0 {
+			h.items[sku] += share * asked
+		}
+	}
+}
+
+// heatOf returns an activity's heat, which must not be changed.
+func (m *Merger) heatOf(name string) heat {
+	if h := m.heat[name]; h != nil {
+		return *h
+	}
+	return heat{}
+}
+
+// describe fills in an activity's data from the catalog and the stock. items are those that are
+// asked for now.
+func (m *Merger) describe(a *Activity, in *Input, items map[string]*FrameItem) {
 	sale, known := in.Sale(a.Activity)
 	if !known {
 		return // this node doesn't have it yet, or any more
@@ -313,15 +399,20 @@ func (m *Merger) describe(a *Activity, in *Input, hot []*FrameItem) {
 		}
 		a.Items = append(a.Items, item)
 	}
+	heat := m.heatOf(a.Activity).items
 	listed := make(map[string]bool)
-	for _, item := range hot {
-		listed[item.SKU] = true
-		add(item.SKU, item.Accepted)
-	}
-	for _, sku := range slices.Sorted(maps.Keys(stock.Items)) {
-		if !listed[sku] {
-			add(sku, 0)
+	for _, skus := range []iter.Seq[string]{maps.Keys(heat), maps.Keys(items), maps.Keys(stock.Items)} {
+		for sku := range skus {
+			listed[sku] = true
 		}
+	}
+	hottest := slices.SortedFunc(maps.Keys(listed), func(a, b string) int { return hotter(heat[a], heat[b], a, b) })
+	for _, sku := range hottest {
+		accepted := 0.0
+		if item := items[sku]; item != nil {
+			accepted = item.Accepted
+		}
+		add(sku, accepted)
 	}
 	a.MoreItems = max(0, sale.Items-len(a.Items))
 	if stock.All == nil {

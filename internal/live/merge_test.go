@@ -59,6 +59,9 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 		At: start(), Frames: []Heard{{Frame: a}, {Frame: b, Age: time.Second}}, Sale: sales, Shown: []string{"618", "quiet"},
 		Policies: map[string]Policy{"caller": {"caller", "enforce", 100}},
 	})
+	if s.Unread || !new(Merger).Merge(&Input{At: start(), Sale: sales}).Unread {
+		t.Error("whether the catalog was looked at is told wrongly")
+	}
 	got := words(s.Totals.Requests, s.Totals.Accepted, s.Totals.Refused, s.Others.Requests, s.Others.Accepted, len(s.Activities), s.Level, s.Complete)
 	if want := "110 100 map[sold-out:10] 19 19 3 D2 true"; got != want {
 		t.Errorf("%s, want %s", got, want)
@@ -81,6 +84,46 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 	}
 	if s.Hops[0].Late != 1 || s.Hops[1].Late != 0 || s.Hops[1].P99 == nil || s.Hops[2].P99 != nil {
 		t.Errorf("hops %+v", s.Hops)
+	}
+}
+
+// TestMerge_OrderIsCalm: activities and items are in the order of what was asked for lately. A
+// second in which the cooler one was asked for more changes no order; half a minute does.
+func TestMerge_OrderIsCalm(t *testing.T) {
+	m := new(Merger)
+	step := func(second int, a, b float64) string {
+		t.Helper()
+		frame := gateway("g", rates(a+b, 0), FrameActivity{"a", rates(a, 0), []FrameItem{{"x", a, 0}, {"y", b, 0}}})
+		if b > 0 {
+			frame.Activities = append(frame.Activities, FrameActivity{Activity: "b", Rates: rates(b, 0)})
+		}
+		s := m.Merge(&Input{
+			At: start().Add(time.Duration(second) * time.Second), Frames: []Heard{{Frame: frame}}, Sale: sales, Shown: []string{"b", "a", "quiet"},
+		})
+		out := ""
+		for i := range s.Activities {
+			out += s.Activities[i].Activity + " "
+		}
+		items := s.Activities[strings.Index(out, "a")/2].Items
+		return fmt.Sprint(out, items[0].SKU, " ", items[0].Accepted)
+	}
+	for i, c := range []struct{ got, want string }{
+		{step(0, 20, 10), "a b quiet x 20"},
+		{step(1, 10, 20), "a b quiet x 10"},
+		{step(2, 20, 10), "a b quiet x 20"},
+		{step(3, 20, 0), "a b quiet x 20"},
+		{step(4, 0, 20), "a b quiet x 0"},
+		{step(34, 0, 20), "b a quiet y 20"},
+	} {
+		if c.got != c.want {
+			t.Errorf("step %d: %s, want %s", i, c.got, c.want)
+		}
+	}
+	for second := range 60 {
+		step(100+second, 0, 0)
+	}
+	if h := m.heatOf("a"); len(h.items) > 0 {
+		t.Errorf("what nobody asks for is remembered: %v", h)
 	}
 }
 

@@ -36,6 +36,9 @@ type Snapshot struct {
 	Abnormal   []Finding `json:"abnormal"`
 	LastChange *Change   `json:"last_change"` // null where nothing was changed yet, or where the record can't be read
 
+	// Unread means that the catalog wasn't looked at yet: the process has just started.
+	Unread bool `json:"-"`
+
 	// MoneyOf is Money by merchant, for tokens that are bound to one.
 	MoneyOf map[string][]Money `json:"-"`
 }
@@ -216,7 +219,7 @@ type Switch struct {
 
 // Hop is a step of an order's way, or of a setting's.
 type Hop struct {
-	Hop      string   `json:"hop"` // hold, page, row, confirm, event; settings
+	Hop      string   `json:"hop"` // hold, page, row, confirm, settle, event; settings
 	P50      *float64 `json:"p50"` // milliseconds, last 10 s
 	P99      *float64 `json:"p99"`
 	Deadline float64  `json:"deadline"` // milliseconds

@@ -32,9 +32,10 @@ func (v *View) At() time.Time { return v.snapshot.At }
 // Snapshot returns the snapshot, which must not be changed.
 func (v *View) Snapshot() *Snapshot { return v.snapshot }
 
-// hasStock reports whether the stock of one of its activities was read, or it has none.
+// hasStock reports whether the stock of one of its activities was read, or it is known to have
+// none.
 func (v *View) hasStock() bool {
-	return len(v.snapshot.Activities) == 0 ||
+	return len(v.snapshot.Activities) == 0 && !v.snapshot.Unread ||
 		slices.ContainsFunc(v.snapshot.Activities, func(a Activity) bool { return a.Ledger.At != nil })
 }
 

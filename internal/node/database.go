@@ -32,16 +32,24 @@ type database struct {
 	log  *slog.Logger
 
 	opened atomic.Pointer[fullStore]
-	why    atomic.Pointer[error] // why it is not there
+	why    atomic.Pointer[error]      // why it is not there
+	limit  atomic.Pointer[time.Timer] // of the try under way; nil before
 
-	stop context.CancelFunc // ends wait; nil before
-	work sync.WaitGroup
+	migrating chan struct{}      // a migration has begun; of capacity 1
+	stop      context.CancelFunc // ends wait; nil before
+	work      sync.WaitGroup
 }
+
+// Why a store is not there, besides what opening it says.
+var (
+	errMigrates = errors.New("its schema is being migrated")
+	errSilent   = errors.New("it has not answered yet")
+)
 
 var _ fullStore = (*database)(nil)
 
 func newDatabase(name string, open func(context.Context) (fullStore, error), log *slog.Logger) *database {
-	return &database{name: name, open: open, log: log}
+	return &database{name: name, open: open, log: log, migrating: make(chan struct{}, 1)}
 }
 
 // store returns the store, or why there is none yet.
@@ -49,7 +57,9 @@ func (d *database) store() (fullStore, error) {
 	if s := d.opened.Load(); s != nil {
 		return *s, nil
 	}
-	if why := d.why.Load(); why != nil {
+	if why := d.why.Load(); why != nil && errors.Is(*why, errMigrates) {
+		return nil, fmt.Errorf("%s isn't ready: %w", d.name, *why)
+	} else if why != nil {
 		return nil, fmt.Errorf("%s was not reached yet: %w", d.name, *why)
 	}
 	return nil, fmt.Errorf("%s was not reached yet", d.name)
@@ -72,38 +82,91 @@ func (d *database) try(ctx context.Context) error {
 	return unfit(fmt.Errorf("%s: %w", d.name, err))
 }
 
-// start opens the store. If the database can't be reached, start returns and tries again in the
-// background. It fails if the database answers but can't be used; if that happens later, it calls
-// failed.
-func (d *database) start(ctx context.Context, failed func(error)) error {
-	first, cancel := context.WithTimeout(ctx, startPatience)
-	err := d.try(first)
-	cancel()
-	if err != nil || d.opened.Load() != nil {
-		return err
+// migrates notes that the schema is being migrated, which may take longer than any try.
+func (d *database) migrates() {
+	why := errMigrates
+	d.why.Store(&why)
+	if limit := d.limit.Load(); limit != nil {
+		limit.Stop()
 	}
-	d.log.Warn("the database is away; going on without it until it is there", "server", d.name, "err", *d.why.Load())
+	d.log.Info("the schema is being migrated", "server", d.name)
+	select {
+	case d.migrating <- struct{}{}:
+	default: // it is told already
+	}
+}
+
+// attempt is try with a limit, which a migration lifts.
+func (d *database) attempt(ctx context.Context) error {
+	try, cancel := context.WithCancel(ctx)
+	defer cancel()
+	limit := time.AfterFunc(tryTimeout, cancel)
+	defer limit.Stop()
+	d.limit.Store(limit)
+	err := d.try(try)
+	if why := d.why.Load(); err == nil && try.Err() != nil && why != nil {
+		silent := fmt.Errorf("no answer within %v: %w", tryTimeout, *why)
+		d.why.Store(&silent)
+	}
+	return err
+}
+
+// start opens the store. If the database can't be reached, start returns and tries again in the
+// background. So it does where a migration takes long. It fails if the database answers but can't
+// be used; if that happens later, it calls failed.
+func (d *database) start(ctx context.Context, failed func(error)) error {
 	wait, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop
-	d.work.Go(func() { d.wait(wait, failed) })
+	first, late := make(chan error), make(chan struct{})
+	d.work.Go(func() { d.wait(wait, first, late, failed) })
+	patience := time.NewTimer(startPatience)
+	defer patience.Stop()
+	for waits := true; waits; {
+		select {
+		case err := <-first:
+			if err != nil || d.opened.Load() != nil {
+				return err
+			}
+			waits = false
+		case <-d.migrating:
+			patience.Reset(migrationPatience)
+		case <-patience.C:
+			waits = false
+		case <-ctx.Done():
+			waits = false
+		}
+	}
+	close(late)
+	why := errSilent
+	if known := d.why.Load(); known != nil {
+		why = *known
+	}
+	d.log.Warn("the database isn't there yet; going on without it until it is there", "server", d.name, "err", why)
 	return nil
 }
 
-// wait tries until the store is there.
-func (d *database) wait(ctx context.Context, failed func(error)) {
+// wait tries until the store is there, or can't be used. It tells the end of its first try on
+// first, until late is closed.
+func (d *database) wait(ctx context.Context, first chan<- error, late <-chan struct{}, failed func(error)) {
 	pause := newBackoff()
-	for pause.Wait(ctx) {
-		try, cancel := context.WithTimeout(ctx, tryTimeout)
-		err := d.try(try)
-		cancel()
+	for {
+		err := d.attempt(ctx)
+		ended := err != nil || d.opened.Load() != nil
+		select {
+		case first <- err:
+			if ended {
+				return
+			}
+		case <-late:
+		}
 		switch {
 		case d.opened.Load() != nil:
 			d.log.Info("the database is there", "server", d.name)
 			return
-		case ctx.Err() != nil:
-			return
 		case err != nil:
 			failed(err)
+			return
+		case !pause.Wait(ctx):
 			return
 		}
 	}
@@ -129,6 +192,14 @@ func (d *database) stats() postgres.Stats {
 		}
 	}
 	return postgres.Stats{}
+}
+
+// refused returns why PostgreSQL has refused a call within the last span, nil if it has not.
+func (d *database) refused(span time.Duration) error {
+	if store, err := d.postgres(); err == nil && store != nil {
+		return store.Refused(span)
+	}
+	return nil
 }
 
 // postgres returns the store where it is PostgreSQL, and nil where it is embedded.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +87,50 @@ func TestDatabase_GoesOnWithoutIt(t *testing.T) {
 	})
 }
 
+// closable is a store that nobody asks.
+type closable struct{ fullStore }
+
+func (closable) Close() error { return nil }
+
+// TestDatabase_MigrationTakesItsTime: a migration isn't cut off by the limit of a try, and a start
+// goes on without it after a while.
+func TestDatabase_MigrationTakesItsTime(t *testing.T) {
+	for _, took := range []time.Duration{15 * time.Second, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			tries := 0
+			var d *database
+			d = newDatabase("database x", func(ctx context.Context) (fullStore, error) {
+				tries++
+				d.migrates()
+				select {
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				case <-time.After(took):
+				}
+				return closable{}, nil
+			}, slog.New(slog.DiscardHandler))
+			began := time.Now()
+			if err := d.start(t.Context(), func(err error) { t.Error(err) }); err != nil {
+				t.Fatal(err)
+			}
+			if waited, want := time.Since(began), min(took, migrationPatience); waited != want {
+				t.Errorf("a migration of %v: went on after %v, want %v", took, waited, want)
+			}
+			if _, err := d.store(); took > migrationPatience && !errors.Is(err, errMigrates) {
+				t.Errorf("meanwhile: %v", err)
+			}
+			time.Sleep(took)
+			synctest.Wait()
+			if _, err := d.store(); err != nil || tries != 1 {
+				t.Errorf("after %d tries: %v", tries, err)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestDatabase_Faults(t *testing.T) {
 	for _, c := range []struct {
 		err      error
@@ -116,6 +161,18 @@ func TestNode_DatabaseThatWasNotAskedYet(t *testing.T) {
 	started.servers.database = s.database
 	if got := started.databaseStates()[0]; got.State != serverOK {
 		t.Errorf("before the first reading: %+v", got)
+	}
+	sale.noteFollow(errors.New("connection refused"))
+	if got := started.databaseStates()[0]; got.State != serverOK {
+		t.Errorf("after a call that failed: %+v", got)
+	}
+	sale.followed.Set(time.Now().Add(-databaseFails - time.Second/2))
+	if got := started.databaseStates()[0]; got.State != serverAway || !strings.HasSuffix(got.Detail, "connection refused") {
+		t.Errorf("after a second in which each call failed: %+v", got)
+	}
+	sale.noteFollow(nil)
+	if got := started.databaseStates()[0]; got.State != serverOK {
+		t.Errorf("silent for a moment: %+v", got)
 	}
 	sale.followed.Set(time.Now().Add(-time.Minute))
 	if got := started.databaseStates()[0]; got.State != serverAway {

@@ -148,7 +148,7 @@ func nextLook(looks int, wereOpen bool) time.Duration {
 func (n *Node) watchHealth(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	wereOpen := false
+	wereOpen, last := false, time.Now()
 	for looks := 1; ; looks++ {
 		select {
 		case <-ctx.Done():
@@ -156,6 +156,10 @@ func (n *Node) watchHealth(ctx context.Context) {
 		case <-timer.C:
 		}
 		began := time.Now()
+		if began.Sub(last) > databaseSilent { // this process stood still: nobody has tried to read the rows
+			n.sale.followed.Set(began)
+		}
+		last = began
 		look, cancel := context.WithTimeout(ctx, lookTimeout)
 		shards, err := n.lookAtShards(look, shardsPerLook)
 		cancel()
@@ -234,13 +238,22 @@ func stateOf(server, instance, state, detail string) serverState {
 	return serverState{Server: server, Instance: instance, State: state, Detail: detail}
 }
 
+// refusedFor is for how long a refusal by Redis or PostgreSQL counts. Each node writes there
+// several times in that time.
+const refusedFor = 3 * time.Second
+
 // redisStates are one for each server of the Redis.
 func (n *Node) redisStates(asked error) (states []serverState) {
-	for _, server := range n.servers.stock.Servers() {
+	servers, refused := n.servers.stock.Servers(), n.servers.stock.Refused(refusedFor)
+	for _, server := range servers {
 		state, detail := serverOK, ""
 		switch {
 		case server.Err != nil:
 			state, detail = serverAway, server.Err.Error()
+		case refused != nil && len(servers) == 1:
+			state, detail = serverAway, "it refuses: "+refused.Error()
+		case asked != nil && len(servers) == 1: // it was well at the last look at it, and isn't now
+			state, detail = serverAway, asked.Error()
 		case server.Full():
 			state = serverDegraded
 			detail = fmt.Sprintf("%d MB of %d MB (maxmemory) are used: new purchases are refused", server.Used>>20, server.Max>>20)
@@ -248,6 +261,8 @@ func (n *Node) redisStates(asked error) (states []serverState) {
 		states = append(states, stateOf("redis", server.Addr, state, detail))
 	}
 	switch {
+	case refused != nil && len(states) > 1: // it isn't known which one
+		states = append(states, stateOf("redis", "", serverDegraded, "one of them refuses: "+refused.Error()))
 	case len(states) == 0 && asked != nil:
 		states = append(states, stateOf("redis", "", serverAway, asked.Error()))
 	case len(states) == 0:
@@ -282,16 +297,30 @@ func (n *Node) kafkaStates() (states []serverState) {
 	return append(states, stateOf("kafka", "", state, detail))
 }
 
-// databaseSilent is how long the database may say nothing until it counts as away.
-const databaseSilent = 3 * time.Second
+// databaseSilent is how long the database may say nothing until it counts as away, and
+// databaseFails how long each call may fail.
+const (
+	databaseSilent = 3 * time.Second
+	databaseFails  = time.Second
+)
 
 // databaseStates is one for the database, and one for the catalog.
 func (n *Node) databaseStates() []serverState {
-	state, detail := serverOK, ""
-	if _, err := n.servers.database.store(); err != nil {
-		state, detail = serverAway, err.Error()
-	} else if silent, _ := n.sale.followed.Age(); silent > databaseSilent+n.cfg.Sale.Tick {
-		state, detail = serverAway, "the shards' rows can't be read"
+	state, detail := serverAway, ""
+	silent, _ := n.sale.followed.Age()
+	_, closed := n.servers.database.store()
+	failing, refused := n.sale.failing.Load(), n.servers.database.refused(refusedFor)
+	switch {
+	case closed != nil:
+		detail = closed.Error()
+	case failing != nil && silent > databaseFails:
+		detail = "the shards' rows can't be read: " + (*failing).Error()
+	case silent > databaseSilent+n.cfg.Sale.Tick:
+		detail = "the shards' rows can't be read"
+	case refused != nil:
+		detail = "it refuses: " + refused.Error()
+	default:
+		state = serverOK
 	}
 	catalog := stateOf("catalog", "", serverOK, "")
 	if !n.health.hasCatalog() {
@@ -315,7 +344,7 @@ func (n *Node) settingsStates() []serverState {
 }
 
 // clockEvery is how often the database's clock is looked at.
-const clockEvery = 5 * time.Second
+const clockEvery = time.Second
 
 // watchClock tells the desk how far the database's clock is ahead, until ctx ends: sales begin and
 // end by it.

@@ -38,6 +38,7 @@ func (t ListenTLS) on(l net.Listener) net.Listener {
 		return l
 	}
 	pair := &renewed{files: t}
+	_, _ = pair.get() // so that there is one if the files go before the first connection
 	return tls.NewListener(l, &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"http/1.1"},

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -71,6 +72,48 @@ func TestListenersSpeakTLS(t *testing.T) {
 		if !pause.Wait(t.Context()) {
 			t.Fatal("the renewed certificate was not read")
 		}
+	}
+}
+
+// A listener goes on with the certificate of its start, also where nobody has connected before the
+// files were gone.
+func TestListenTLS_KeepsItsCertificate(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t, dir, "ca")
+	var files ListenTLS
+	files.Cert, files.Key = ca.issue(t, "public", time.Now().Add(time.Hour))
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := files.on(plain)
+	defer listener.Close()
+	for _, file := range []string{files.Cert, files.Key} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	served := make(chan error, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err == nil {
+			err = conn.(*tls.Conn).HandshakeContext(t.Context())
+			conn.Close()
+		}
+		served <- err
+	}()
+	roots := x509.NewCertPool()
+	pem, err := os.ReadFile(ca.file)
+	if err != nil || !roots.AppendCertsFromPEM(pem) {
+		t.Fatal(err)
+	}
+	conn, err := tls.Dial("tcp", plain.Addr().String(), &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
 

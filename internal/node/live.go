@@ -22,10 +22,11 @@ import (
 //	stock     reads the stock of what is shown, while somebody watches     (runStock)
 //	merge     makes the snapshot, the alarms and the events                (runLive)
 type liveView struct {
-	hub    *live.Hub
-	moved  movedOrders
-	edge   atomic.Pointer[gateway.Server] // nil before it serves, and without RoleGateway
-	spread timing.Histogram               // from a change of the settings until it was in force on every gateway
+	hub          *live.Hub
+	moved        movedOrders
+	edge         atomic.Pointer[gateway.Server] // nil before it serves, and without RoleGateway
+	certificates atomic.Pointer[[]live.Symptom] // nil before the first look, and without any
+	spread       timing.Histogram               // from a change of the settings until it was in force on every gateway
 
 	// Used by runLive alone.
 	collector collector

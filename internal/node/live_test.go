@@ -12,6 +12,7 @@ import (
 
 	"github.com/penstock/penstock/internal/live"
 	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -233,5 +234,36 @@ func TestMovedOrders_AreBounded(t *testing.T) {
 	}
 	if again := m.take(); again.all != (movedCount{}) || len(again.activities) != 0 {
 		t.Errorf("taken twice: %+v", again)
+	}
+}
+
+// TestLedgerOf: the sum of a wide activity has its hottest items as they are now, and the others as
+// they were read last.
+func TestLedgerOf(t *testing.T) {
+	item := func(id inventory.ItemID) seckill.Item {
+		return seckill.Item{ID: id, SKU: seckill.SKU(fmt.Sprint("s", id))}
+	}
+	sale := &seckill.Sale{Activity: &seckill.Activity{Items: []seckill.Item{item(1), item(2), item(3)}}}
+	hot := []seckill.Offer{{Item: &sale.Items[0], Sale: sale}}
+	left := func(n int64) live.Ledger { return live.Ledger{Total: 100, Available: n, Held: 100 - n} }
+	then, now := time.Now().Add(-5*time.Second), time.Now()
+	whole := map[inventory.ItemID]live.Ledger{1: left(90), 2: left(80), 3: left(70)}
+	sum := live.Ledger{Total: 300, Available: 240, Held: 60, At: &then}
+	for name, c := range map[string]struct {
+		read map[inventory.ItemID]live.Ledger
+		look wholeLook
+		want int64 // available
+	}{
+		"the hottest is read":          {map[inventory.ItemID]live.Ledger{1: left(10)}, wholeLook{then, sum, whole}, 160},
+		"nothing can be read now":      {nil, wholeLook{then, sum, whole}, 240},
+		"too many items to remember":   {map[inventory.ItemID]live.Ledger{1: left(10)}, wholeLook{then, sum, nil}, 240},
+		"it was never read as a whole": {map[inventory.ItemID]live.Ledger{1: left(10)}, wholeLook{}, -1},
+	} {
+		got := ledgerOf(hot, c.read, now, sale, c.look).All
+		switch {
+		case c.want < 0 && got == nil:
+		case c.want < 0 || got == nil || got.Available != c.want || got.Total != 300 || got.Available+got.Held != 300:
+			t.Errorf("%s: %+v, want %d", name, got, c.want)
+		}
 	}
 }

@@ -290,6 +290,7 @@ const (
 type wholeLook struct {
 	at     time.Time
 	ledger live.Ledger
+	items  map[inventory.ItemID]live.Ledger // nil of more than manyItems
 }
 
 // leads reports whether this node is the first live one: it does the work that only one node should
@@ -416,11 +417,15 @@ func (n *Node) readWhole(ctx context.Context, sale *seckill.Sale, whole map[stri
 		offers[i] = seckill.Offer{Item: &sale.Items[i], Sale: sale}
 	}
 	read, at := n.readItems(ctx, offers)
-	look := wholeLook{at: time.Now(), ledger: whole[string(sale.ID)].ledger}
+	look := whole[string(sale.ID)]
+	look.at = time.Now()
 	if len(read) == len(offers) {
-		look.ledger = live.Ledger{At: &at}
+		look.ledger, look.items = live.Ledger{At: &at}, nil
 		for _, ledger := range read {
 			look.ledger = addLedgers(look.ledger, &ledger)
+		}
+		if len(read) <= manyItems {
+			look.items = read
 		}
 	}
 	whole[string(sale.ID)] = look
@@ -430,8 +435,9 @@ func addLedgers(a live.Ledger, b *live.Ledger) live.Ledger {
 	return live.Ledger{Total: a.Total + b.Total, Available: a.Available + b.Available, Held: a.Held + b.Held, Sold: a.Sold + b.Sold, At: a.At}
 }
 
-// ledgerOf returns an activity's stock: the items that were just read, and the sum over all items,
-// which is current if all were read.
+// ledgerOf returns an activity's stock: the items that were just read, and the sum over all items.
+// Those that were not just read, the cooler ones, are in the sum as the last complete reading has
+// them.
 func ledgerOf(offers []seckill.Offer, read map[inventory.ItemID]live.Ledger, at time.Time, sale *seckill.Sale,
 	look wholeLook) live.SaleLedger {
 	out := live.SaleLedger{Items: make(map[string]live.Ledger, len(offers))}
@@ -444,6 +450,13 @@ func ledgerOf(offers []seckill.Offer, read map[inventory.ItemID]live.Ledger, at 
 	}
 	switch {
 	case len(out.Items) == len(sale.Items):
+		out.All = &sum
+	case look.items != nil && len(out.Items) > 0:
+		for id, ledger := range look.items {
+			if _, fresh := read[id]; !fresh {
+				sum = addLedgers(sum, &ledger)
+			}
+		}
 		out.All = &sum
 	case look.ledger.At != nil:
 		out.All = &look.ledger

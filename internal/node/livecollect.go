@@ -19,6 +19,7 @@ type collector struct {
 	applied  int64
 	latency  window
 	hops     map[string]*window
+	notices  notices
 	line     lineDelay
 
 	objectives objectives
@@ -58,6 +59,7 @@ func (n *Node) collectFrame(now time.Time) {
 	n.collectLimits(f, now)
 	n.collectServers(f)
 	f.Hops = n.collectHops(now)
+	f.Symptoms = n.collectSymptoms(now)
 	n.collectProbes(f)
 	n.collectObjectives(f, now)
 	c.at = now
@@ -250,6 +252,7 @@ func (n *Node) hopTimes() map[string]*timing.Histogram {
 	if n.sale.Worker != nil {
 		out[live.HopRow] = n.sale.Worker.Took()
 		out[live.HopConfirm], _ = n.sale.Teller.Took()
+		out[live.HopSettle], _ = n.sale.Relay.Took()
 	}
 	if n.sale.Events != nil {
 		out[live.HopEvent] = &n.observed.announcing
@@ -271,6 +274,7 @@ func (n *Node) hopAges(now time.Time) map[string]time.Duration {
 			out[live.HopRow] = time.Since(oldest)
 		}
 		_, out[live.HopConfirm] = n.sale.Teller.Took()
+		_, out[live.HopSettle] = n.sale.Relay.Took()
 	}
 	if n.sale.Events != nil {
 		n.observed.mu.Lock()

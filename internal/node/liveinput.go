@@ -28,10 +28,16 @@ type heardFrames struct {
 	frames []live.Heard
 	at     time.Time // when they were read; zero before
 	err    error     // why they can't be read now
+	failed time.Time // when this node's own frame could not be left last
 }
 
-// framesTimeout bounds one exchange of frames.
-const framesTimeout = time.Second
+// framesTimeout bounds one exchange of frames. While Redis takes no frames it may still tell those
+// of before: they are old, and no node is to blame. framesSettle is how long the nodes then take to
+// leave new ones.
+const (
+	framesTimeout = time.Second
+	framesSettle  = 3 * time.Second
+)
 
 // runFrames leaves this node's frame in Redis each second, reads those of the others, and takes its
 // own away when ctx ends.
@@ -71,7 +77,13 @@ func (n *Node) exchangeFrames(ctx context.Context, text string) {
 	n.live.mu.Lock()
 	defer n.live.mu.Unlock()
 	h := &n.live.heard
-	if h.err = err; err != nil {
+	if err != nil && text != "" {
+		h.failed = now
+	}
+	if err != nil || now.Sub(h.failed) > framesSettle {
+		h.err = err
+	}
+	if err != nil {
 		return
 	}
 	h.at, h.frames = now, nil
@@ -119,6 +131,9 @@ func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
 	in.Switches = v.switches.list(n, now)
 	for _, h := range in.Frames {
 		facts.Unbalanced = append(facts.Unbalanced, h.Frame.Unbalanced...)
+		if h.Age <= live.StaleAfter {
+			facts.Symptoms = append(facts.Symptoms, h.Frame.Symptoms...)
+		}
 		for name, count := range h.Frame.Broken {
 			facts.Broken[name] += count
 		}

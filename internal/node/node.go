@@ -290,6 +290,9 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 			jobs = append(jobs, Job{"quotas on disk", degrade.Purchasing, n.keepQuotas})
 		}
 	}
+	if len(n.cfg.certificates()) > 0 {
+		jobs = append(jobs, Job{"certificates", degrade.Purchasing, n.watchCertificates})
+	}
 	if n.cfg.Real() {
 		jobs = append(jobs, Job{"catalog on disk", degrade.Other, n.keepCatalog}, Job{"live frames", degrade.Purchasing, n.runFrames})
 	} else {

@@ -103,7 +103,7 @@ type Sale struct {
 
 	rows     atomic.Pointer[[]seckill.ShardRow] // as they were read last
 	followed timing.Moment                      // when that was; before it, when this was made
-	failing  atomic.Bool                        // the last try to read them failed
+	failing  atomic.Pointer[error]              // why the last try to read them failed; nil where it did not
 	ahead    atomic.Int64                       // how far the database's clock is ahead, in nanoseconds
 }
 
@@ -257,13 +257,8 @@ func (s *Sale) RunFollow(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.Tick)
 	defer tick.Stop()
 	for {
-		err := s.Follow(ctx)
-		if ctx.Err() == nil && s.failing.Swap(err != nil) != (err != nil) {
-			if err != nil {
-				s.log.Warn("the shards' rows can't be read: the last ones stay in force", "err", err)
-			} else {
-				s.log.Info("the shards' rows can be read again")
-			}
+		if err := s.Follow(ctx); ctx.Err() == nil {
+			s.noteFollow(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -272,6 +267,21 @@ func (s *Sale) RunFollow(ctx context.Context) {
 		case <-s.Desk.Behind():
 		case <-s.signals.changed:
 		}
+	}
+}
+
+// noteFollow keeps how the last try to read the rows ended, and logs it where that is news.
+func (s *Sale) noteFollow(err error) {
+	failed := s.failing.Load() != nil
+	switch {
+	case err != nil:
+		s.failing.Store(&err)
+		if !failed {
+			s.log.Warn("the shards' rows can't be read: the last ones stay in force", "err", err)
+		}
+	case failed:
+		s.failing.Store(nil)
+		s.log.Info("the shards' rows can be read again")
 	}
 }
 

@@ -25,10 +25,12 @@ type serverSet struct {
 }
 
 // startPatience is how long a start waits for a database that is away until it goes on without it,
-// and tryTimeout bounds each later try.
+// and tryTimeout bounds each try. A migration takes what it takes; a start waits for it as long as
+// whoever started the process may wait for its listeners.
 const (
-	startPatience = 3 * time.Second
-	tryTimeout    = 10 * time.Second
+	startPatience     = 3 * time.Second
+	migrationPatience = 20 * time.Second
+	tryTimeout        = 10 * time.Second
 )
 
 // openServers opens the servers. What was opened is closed again by closeServers, also when this
@@ -46,7 +48,7 @@ func (n *Node) openReal(ctx context.Context) error {
 	s.database = newDatabase("database "+databaseName(n.cfg.Database), func(ctx context.Context) (fullStore, error) {
 		return postgres.Open(ctx, postgres.Config{
 			URL: n.cfg.Database, Shards: n.cfg.Sale.Shards, Events: n.cfg.announces(), KeepSchema: n.cfg.KeepSchema,
-			Logger: part(n.root, "database"),
+			OnMigrate: s.database.migrates, Logger: part(n.root, "database"),
 		})
 	}, part(n.root, "database"))
 	if err := s.database.start(ctx, n.fail); err != nil {

@@ -86,12 +86,21 @@ func readCA(file string) (*x509.CertPool, error) {
 
 // readPair reads a certificate and its key, and refuses one that no server would take.
 func readPair(cert, key string) (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(cert, key)
+	pair, err := loadPair(cert, key)
 	if err != nil {
 		return nil, err
 	}
 	if end := pair.Leaf.NotAfter; time.Now().After(end) {
 		return nil, fmt.Errorf("%s: expired at %s", cert, end.UTC().Format(time.RFC3339))
+	}
+	return pair, nil
+}
+
+// loadPair reads a certificate and its key, expired or not.
+func loadPair(cert, key string) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return nil, err
 	}
 	return &pair, nil
 }

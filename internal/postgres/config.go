@@ -33,6 +33,9 @@ type Config struct {
 	// KeepSchema makes Open refuse an older schema instead of migrating it.
 	KeepSchema bool
 
+	// OnMigrate is called before the schema is migrated, which may take long; nil is nobody.
+	OnMigrate func()
+
 	// Events keeps every step of every order for RelayEvents; without it there are no order events.
 	// Default false.
 	Events bool

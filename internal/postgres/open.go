@@ -96,6 +96,9 @@ func prepareSchema(ctx context.Context, config *Config) error {
 		return fmt.Errorf("%w: the database has version %d, this program needs %d: run penstock migrate",
 			ErrOlderSchema, current, known)
 	}
+	if config.OnMigrate != nil {
+		config.OnMigrate()
+	}
 	applied, err := migrate(ctx, config.URL, config.Shards, config.Logger)
 	for _, m := range applied {
 		config.Logger.InfoContext(ctx, "schema migrated", "schema", m.Source.Version, "took", m.Duration)

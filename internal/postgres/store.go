@@ -37,6 +37,7 @@ type Store struct {
 	parked chan struct{}
 
 	retries atomic.Int64
+	refusal atomic.Pointer[refusal] // the last one; nil before
 
 	calls wait.Calls
 }

@@ -221,6 +221,7 @@ const (
 func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 	for try, pause := 1, firstPause; ; try, pause = try+1, 2*pause {
 		err := f()
+		s.noteRefusal(err)
 		if isState(err, readOnlyTransaction) {
 			// The connections there are lead to a server that may only read, as one that was the
 			// primary before a failover. New ones, of a URL that names the others and asks for

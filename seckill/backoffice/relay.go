@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/penstock/penstock/internal/timing"
 	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
@@ -26,9 +28,14 @@ type Relay struct {
 
 	stuck   trouble                     // of Run's goroutine
 	resting map[inventory.ShardID]*rest // of Run's goroutine: shards that refused
+	began   time.Time                   // of Run's goroutine: this pass
+	given   int                         // of Run's goroutine: rows of this call
+	left    int                         // of Run's goroutine: rows of this pass that the stock has not taken
 
 	delivered atomic.Int64
 	refused   atomic.Int64
+	current   timing.Moment // until then everything was delivered
+	took      timing.Histogram
 }
 
 // rest is the pause of a shard that refuses.
@@ -48,6 +55,13 @@ func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore,
 
 // Delivered returns how many rows were delivered, and how many tries the stock refused.
 func (r *Relay) Delivered() (delivered, refused int64) { return r.delivered.Load(), r.refused.Load() }
+
+// Took returns how long rows waited at most until they were delivered, and for how long at most the
+// oldest one waits that isn't: it waits since the last time when nothing was left.
+func (r *Relay) Took() (took *timing.Histogram, oldest time.Duration) {
+	oldest, _ = r.current.Age()
+	return &r.took, oldest
+}
 
 // The pause after an empty outbox. It grows while the outbox stays empty. Units that come back are
 // on sale again after this long at most, and at once where the relay is woken.
@@ -77,16 +91,43 @@ func (r *Relay) Run(ctx context.Context) {
 // Step goes through the outbox of the owned shards once, from its oldest row to its newest. A shard
 // that refuses doesn't delay others.
 func (r *Relay) Step(ctx context.Context) error {
-	shards := r.awake(time.Now())
+	began := time.Now()
+	r.began, r.left = began, 0
+	shards := r.awake(began)
 	for after := int64(0); len(shards) > 0; {
+		r.given = 0
 		last, err := r.store.Relay(ctx, shards, after, r.cfg.BatchCap, r.deliver)
-		if err != nil || last == 0 {
+		if err != nil {
 			return err
 		}
-		after = last
-		shards = r.awake(time.Now())
+		if r.given < r.cfg.BatchCap {
+			r.emptied(began)
+		}
+		if last == 0 {
+			return nil
+		}
+		after, began = last, time.Now()
+		shards = r.awake(began)
 	}
+	r.given = 0
+	r.emptied(began) // it owns no shard, or all of them rest
 	return nil
+}
+
+// emptied notes that all rows from before that moment were given to the stock. Where it has not
+// taken all, or a shard pauses, some still wait.
+func (r *Relay) emptied(then time.Time) {
+	pauses := func(shard inventory.ShardID) bool {
+		rest := r.resting[shard]
+		return rest != nil && rest.until.After(r.began)
+	}
+	if r.left > 0 || slices.ContainsFunc(r.owner.Shards(), pauses) {
+		return
+	}
+	if age, known := r.current.Age(); known && r.given > 0 {
+		r.took.Observe(age)
+	}
+	r.current.Set(then)
 }
 
 // awake returns the owned shards that don't pause at now.
@@ -111,6 +152,8 @@ func (r *Relay) deliver(ctx context.Context, rows []seckill.Outgoing) []int {
 		arrived = append(arrived, r.tell(ctx, group.ref, rows, group.list)...)
 	}
 	r.delivered.Add(int64(len(arrived)))
+	r.given += len(rows)
+	r.left += len(rows) - len(arrived)
 	return arrived
 }
 

@@ -94,6 +94,46 @@ func TestRelay_IsWoken(t *testing.T) {
 	})
 }
 
+// How long rows wait is known also where a shard takes none, and nothing is waited for once they
+// have gone another way.
+func TestRelay_KnowsHowLongRowsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{asked: make(map[inventory.ShardID]int), done: map[inventory.ShardID]bool{0: true, 1: true}}
+		owner := NewOwnership(2, func() ([]int32, int) { return []int32{0}, 1 })
+		r := NewRelay(seckill.DefaultConfig(), o, o, owner, nil, slog.New(slog.DiscardHandler))
+		waits := func(what string, least, most time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			if _, oldest := r.Took(); oldest < least || oldest > most {
+				t.Errorf("%s, the oldest row waits for %v, want %v to %v", what, oldest, least, most)
+			}
+		}
+		waits("before the first pass", 0, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.Run(ctx)
+		}()
+		time.Sleep(time.Minute)
+		waits("with an empty outbox", 0, longestRelayPause)
+		o.done[1] = false
+		time.Sleep(time.Second)
+		waits("after a row that was taken", 0, longestRelayPause)
+		if took, _ := r.Took(); took.Sum() <= 0 || took.Sum() > time.Second {
+			t.Errorf("it waited for %v", took.Sum())
+		}
+		o.done[0] = false // its shard takes nothing
+		time.Sleep(time.Minute)
+		waits("with a row that isn't taken", time.Minute, time.Minute+time.Second)
+		o.done[0] = true // a snapshot has counted it
+		time.Sleep(3 * time.Second)
+		waits("after the row has gone", 0, longestRelayPause)
+		cancel()
+		<-done
+	})
+}
+
 // strange is a stock that doesn't know the item of a restock.
 type strange struct {
 	*outbox

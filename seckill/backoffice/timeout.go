@@ -119,7 +119,12 @@ type Unparker struct {
 	owner *Ownership
 	told  func([]seckill.Acceptance)
 	stuck trouble // of Run's goroutine
+
+	waiting atomic.Int64
 }
+
+// Waiting returns how many orders of the owned shards the last pass found locked, up to a batch.
+func (u *Unparker) Waiting() int64 { return u.waiting.Load() }
 
 // unparkEvery is the pause between two tries.
 const unparkEvery = time.Second
@@ -143,6 +148,7 @@ func (u *Unparker) Run(ctx context.Context) {
 func (u *Unparker) Step(ctx context.Context) error {
 	shards := u.owner.Shards()
 	if len(shards) == 0 {
+		u.waiting.Store(0)
 		return nil
 	}
 	for {
@@ -151,17 +157,19 @@ func (u *Unparker) Step(ctx context.Context) error {
 			return err
 		}
 		u.told(accepted)
-		if len(accepted) < u.cfg.BatchCap || !anyUnparked(accepted) {
+		parked := countParked(accepted)
+		u.waiting.Store(int64(parked))
+		if len(accepted) < u.cfg.BatchCap || parked == len(accepted) {
 			return nil
 		}
 	}
 }
 
-func anyUnparked(accepted []seckill.Acceptance) bool {
+func countParked(accepted []seckill.Acceptance) (n int) {
 	for i := range accepted {
-		if accepted[i].Outcome != seckill.OutcomeParked {
-			return true
+		if accepted[i].Outcome == seckill.OutcomeParked {
+			n++
 		}
 	}
-	return false
+	return n
 }

@@ -43,6 +43,24 @@ type Worker struct {
 
 	counts WorkerCounts
 	took   timing.Histogram
+	aside  atomic.Pointer[setAside] // the last partition that was; nil before
+}
+
+// setAside is a partition that could not be committed.
+type setAside struct {
+	at        time.Time
+	partition int32
+	err       error
+}
+
+// Aside returns the partition that waits because it could not be committed a moment ago, and why;
+// nil if there is none. A partition that goes on failing is set aside again before that is over.
+func (w *Worker) Aside() (partition int32, why error) {
+	last := w.aside.Load()
+	if last == nil || time.Since(last.at) > apartPatience+2*asidePause {
+		return 0, nil
+	}
+	return last.partition, last.err
 }
 
 // WorkerCounts counts a worker's promises by outcome, since the worker was made. Opened, Exists,
@@ -280,6 +298,7 @@ func (w *Worker) acceptApart(ctx context.Context, batch seckill.Batch, try int) 
 		w.frail[p], w.stuck[p] = true, true
 		w.counts.Aside.Add(1)
 		w.again = time.Now().Add(asidePause)
+		w.aside.Store(&setAside{time.Now(), p, failed})
 		w.log.Error("a partition can't be committed, it is set aside for a moment", "partition", p, "err", failed)
 	}
 	return nil, true

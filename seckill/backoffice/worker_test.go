@@ -198,6 +198,9 @@ func TestL10_APartitionThatCantBeCommittedStopsItselfOnly(t *testing.T) {
 			}
 		}
 		step(0, "ann") // the other partition goes on in the same step
+		if partition, why := w.Aside(); partition != 1 || why == nil {
+			t.Errorf("partition %d is aside: %v", partition, why)
+		}
 		step(0, "ann") // records of the partition are skipped meanwhile
 		time.Sleep(asidePause)
 		step(1, "ann", "cid") // the row is still locked, and the worker doesn't wait for it
@@ -205,6 +208,10 @@ func TestL10_APartitionThatCantBeCommittedStopsItselfOnly(t *testing.T) {
 		step(1, "ann", "cid", "bob")
 		if n := w.Counts().Aside.Load(); n != 1 {
 			t.Errorf("set aside %d times", n)
+		}
+		time.Sleep(apartPatience + 2*asidePause)
+		if partition, why := w.Aside(); why != nil {
+			t.Errorf("partition %d is still told to be aside: %v", partition, why)
 		}
 	})
 }

@@ -94,6 +94,12 @@ func (c *cluster) replace(nodes *[2]*node, i int, role string, signal syscall.Si
 // flush empties Redis.
 func (c *cluster) flush() {
 	c.t.Helper()
+	c.redisDoes("FLUSHALL")
+}
+
+// redisDoes gives Redis a command that it answers OK.
+func (c *cluster) redisDoes(command string) {
+	c.t.Helper()
 	conn, err := net.Dial("tcp", c.redis.Addr)
 	if err != nil {
 		c.t.Error(err)
@@ -101,10 +107,10 @@ func (c *cluster) flush() {
 	}
 	defer conn.Close()
 	reply := make([]byte, 5)
-	if _, err := conn.Write([]byte("FLUSHALL\r\n")); err != nil {
+	if _, err := conn.Write([]byte(command + "\r\n")); err != nil {
 		c.t.Error(err)
 	} else if _, err := io.ReadFull(conn, reply); err != nil || string(reply) != "+OK\r\n" {
-		c.t.Errorf("FLUSHALL: %q, %v", reply, err)
+		c.t.Errorf("%s: %q, %v", command, reply, err)
 	}
 }
 

@@ -307,6 +307,29 @@ func TestConsole_Sessions(t *testing.T) {
 			t.Errorf("shown as %q", shown)
 		}
 	})
+	t.Run("an entry of the runbook is laid out", func(t *testing.T) {
+		b.t = t
+		var parts string
+		b.run(&parts, `import(document.querySelector('script[type="module"]').src.replace('app.js', 'runbook.js')).then((m) => m.blocks(
+			'One text\nin two lines.\n\n- **Do**: this\n  and that\n- more\n\n  \u0060\u0060\u0060sh\n  a\n    b\n  \u0060\u0060\u0060\n| a | b |\n| --- | --- |\n| 1 | 2 |')
+			.map((b) => b.kind + ': ' + b.lines.join(' / ')).join('; '))`)
+		if want := "text: One text in two lines.; list: **Do**: this and that / more; code: a /   b; table: | a | b | / | --- | --- | / | 1 | 2 |"; parts != want {
+			t.Errorf("%s, want %s", parts, want)
+		}
+	})
+	t.Run("what people press stays where it is", func(t *testing.T) {
+		b.t = t
+		var order string
+		b.run(&order, `import(document.querySelector('script[type="module"]').src.replace('app.js', 'ui.js')).then((m) => {
+			const a = (activity, state, starts_at) => ({ activity, state, starts_at: '2026-06-18T' + starts_at });
+			const sales = [a('hot', 'on-sale', '10:00Z'), a('over', 'ended', '09:00Z'), a('cool', 'paused', '12:00Z'), a('twin', 'on-sale', '10:00Z'),
+				a('late', 'scheduled', '20:00Z'), a('soon', 'scheduled', '14:00Z')];
+			return m.calm(sales).map((s) => s.activity).join(' ') + '; ' + m.still(['c', 'a', 'new', 'b'], ['a', 'b', 'gone', 'c'], (x) => x).join(' ');
+		})`)
+		if want := "cool hot twin soon late over; a b c new"; order != want {
+			t.Errorf("%s, want %s", order, want)
+		}
+	})
 	t.Run("a token that is deleted ends it", func(t *testing.T) {
 		b.t = t
 		s.n.admin(204, "DELETE", "/admin/v1/tokens/of-viewer", "")

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/penstock/penstock/internal/live"
 )
@@ -79,6 +80,27 @@ func TestLive_OverTheCluster(t *testing.T) {
 	eventually(t, "all are seen again", func() bool {
 		now := snapshot(here)
 		return now != nil && now.Complete && len(now.Nodes) == 4
+	})
+
+	c.redisDoes("CONFIG SET maxmemory 1")
+	eventually(t, "a Redis that refuses every write is named, with what it says", func() bool {
+		now := snapshot(here)
+		return now != nil && abnormal(now, live.KindServerAway, "redis") && slices.ContainsFunc(now.Abnormal, func(f live.Finding) bool {
+			return f.Kind == live.KindServerAway && strings.Contains(f.Text, "OOM")
+		})
+	})
+	var at time.Time
+	for range 5 { // what a node can leave and read is another thing twice a second
+		var now *live.Snapshot
+		eventually(t, "the next snapshot", func() bool { now = snapshot(here); return now != nil && now.At.After(at) })
+		if at = now.At; abnormal(now, live.KindNodeUnseen, "") || !abnormal(now, live.KindViewPartial, "") {
+			t.Errorf("a node is blamed for what Redis refuses: %+v", now.Abnormal)
+		}
+	}
+	c.redisDoes("CONFIG SET maxmemory 0")
+	eventually(t, "all are seen again", func() bool {
+		now := snapshot(here)
+		return now != nil && now.Complete && len(now.Nodes) == 4 && !abnormal(now, live.KindServerAway, "redis")
 	})
 
 	c.kafka.Pause()

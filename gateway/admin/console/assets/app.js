@@ -171,6 +171,7 @@ function Shell({ me, leave, failed }) {
   }, [keys]);
   useEffect(() => {
     document.title = `${wall ? 'Wall' : (found?.[1] ?? 'Not found')} · Penstock`;
+    document.querySelector('nav a[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' }); // on a phone
   }, [screen]);
   useLayoutEffect(() => {
     document.body.classList.toggle('wall', wall); // before charts measure their text

@@ -2,6 +2,7 @@
 // merchant.
 import { html, useState } from './lib.js';
 import { get, pages, post, query, segments } from './api.js';
+import { secondsTo } from './live.js';
 import { Copy, Loaded, ProblemBox, Section, Table, Tag, useBound, useGet, useMay } from './ui.js';
 import { Action, reason } from './action.js';
 import { Ledger, end, pause, resume } from './tonight.js';
@@ -43,7 +44,7 @@ export function Preflight() {
       .filter((a) => a.state !== 'ended')
       .sort((a, b) => Date.parse(a.starts_at) - Date.parse(b.starts_at));
     if (!open.length) return html`<p class="note">Every activity has ended.</p>`;
-    const a = open.find((x) => x.activity === chosen) ?? open[0];
+    const a = open.find((x) => x.activity === chosen) ?? open.find((x) => secondsTo(x.starts_at) > 0) ?? open[0];
     return html`<${Pick} label="Activity" list=${named(open)} value=${a.activity} set=${choose} />
       <${Section} title=${a.name} note=${`${a.activity} of ${a.merchant}, ${a.state}, ${time(a.starts_at)} to ${time(a.ends_at)}; ${plural(a.items.length, 'item')}, ${plural(
         a.items.reduce((n, i) => n + i.quantity, 0),
@@ -119,7 +120,9 @@ export function After() {
   ) => {
     const done = list.filter((a) => a.state !== 'draft').sort((a, b) => Date.parse(b.ends_at) - Date.parse(a.ends_at));
     if (!done.length) return html`<p class="note">No activity was published.</p>`;
-    const id = done.some((a) => a.activity === chosen) ? chosen : done[0].activity;
+    const over = done.find((a) => a.state === 'ended' || secondsTo(a.ends_at) <= 0); // the last one
+    const begun = done.findLast((a) => secondsTo(a.starts_at) <= 0); // or the one that ends first
+    const id = done.some((a) => a.activity === chosen) ? chosen : (over ?? begun ?? done[0]).activity;
     return html`<${Pick} label="Activity" list=${named(done)} value=${id} set=${choose} /><${Audit} key=${id} activity=${id} />`;
   }}<//><//><${Statement} />`;
 }

@@ -2,21 +2,17 @@
 // data, and the red button.
 import { html, useState } from './lib.js';
 import { age, live, now, secondsTo, useLive } from './live.js';
-import { Left, Tag, useBound } from './ui.js';
+import { Left, Tag, calm, useBound } from './ui.js';
 import { Action } from './action.js';
 import { letIn, stopOrders } from './switches.js';
 import { count, countdown, millis, span, time } from './text.js';
 
 // SaleClock counts down to the next sale, and up from the start of the running one.
 function SaleClock() {
-  const all = live.snapshot?.activities ?? [];
+  const all = calm(live.snapshot?.activities ?? []);
   const until = (a, at) => secondsTo(a[at]);
-  const running = all
-    .filter((a) => a.state === 'on-sale' || a.state === 'paused')
-    .sort((a, b) => until(b, 'starts_at') - until(a, 'starts_at'))[0];
-  const next = all
-    .filter((a) => a.state === 'scheduled')
-    .sort((a, b) => until(a, 'starts_at') - until(b, 'starts_at'))[0];
+  const running = all.find((a) => a.state === 'on-sale' || a.state === 'paused');
+  const next = all.find((a) => a.state === 'scheduled');
   const one = running ?? next;
   return html`<div class="clock"><span class="wallTime">${time(now())}</span>
     ${
@@ -68,12 +64,13 @@ function Findings() {
   const shownAbove = (f) => f.kind === 'switch-set' && stops(live.snapshot).some((w) => f.subject === `orders ${w.scope}`.trim());
   const found = live.snapshot.abnormal.filter((f) => !shownAbove(f)); // the server has the worst first
   if (!found.length) return html`<p class="well"><${Tag} kind="good">normal<//> Nothing is out of the ordinary.</p>`;
-  const some = all ? found : found.slice(0, 3);
+  const room = matchMedia('(max-width: 40rem)').matches ? 2 : 3; // on a phone the screen begins below
+  const some = all ? found : found.slice(0, room);
   return html`<ul class="findings" aria-label="What isn't normal">${some.map((f) => html`<${Finding} key=${`${f.kind} ${f.subject}`} of=${f} />`)}
     ${
-      found.length > 3 &&
+      found.length > room &&
       html`<li><button type="button" class="small" aria-expanded=${all} onClick=${() => setAll(!all)}>
-      ${all ? 'fewer' : `${found.length - 3} more`}</button></li>`
+      ${all ? 'fewer' : `${found.length - room} more`}</button></li>`
     }</ul>`;
 }
 

@@ -90,6 +90,7 @@ const hops = {
   page: 'from the hold until Kafka has the promise; then the buyer is answered',
   row: 'from the promise until a worker has written the order (database)',
   confirm: 'from the written order until Redis knows of it',
+  settle: 'from the end of an order until its units are counted as sold or free (database, Redis)',
   event: "from a step of an order until other systems are told (Kafka)",
   settings: 'from the change of a limit or switch until it is in force on every gateway',
 };
@@ -111,7 +112,7 @@ function Servers() {
     { head: 'Server', cell: (x) => html`<b>${x.server}</b> ${x.instance}` },
     { head: 'State', cell: (x) => html`<${Tag} kind=${kind[x.state] ?? 'plain'}>${x.state}<//>` },
     { head: 'Detail', wide: true, cell: (x) => x.detail || '–' },
-    { head: 'As seen by', cell: (x) => x.nodes.join(', ') },
+    { head: 'As seen by', wide: true, cell: (x) => x.nodes.join(', ') },
   ]} />
   <${Tiles} of=${[
     ['shards open', count(s.shards.open)],

@@ -2,11 +2,11 @@
 import { html, useState } from './lib.js';
 import { get, post, query, segments } from './api.js';
 import { live, useLive } from './live.js';
-import { Loaded, Section, Table, Tag, useBound, useGet } from './ui.js';
+import { Loaded, Section, Table, Tag, calm, useBound, useGet } from './ui.js';
 import { Action, reason } from './action.js';
 import { extend } from './tonight.js';
 import { change } from './switches.js';
-import { count, flag, money, plural, time } from './text.js';
+import { count, flag, money, plural, rate, time } from './text.js';
 
 const causes = {
   late: 'came for a cancelled order',
@@ -118,7 +118,7 @@ const timeouts = {
 function Timeouts() {
   const bound = useBound();
   const set = live.snapshot?.switches.filter((w) => w.switch === 'timeouts') ?? [];
-  const sales = live.snapshot?.activities ?? [];
+  const sales = calm(live.snapshot?.activities ?? []);
   return html`<${Section} title="Time to pay" note="While a payment provider is away, hold the timeouts, and give open orders more time when it is back."
       actions=${html`<${Action} role="operator" action=${change(timeouts, live.snapshot, bound)}>Hold timeouts</${Action}>`}>
     ${set.length > 0 && html`<ul>${set.map((w) => html`<li><${Tag} kind="warning">${w.value}<//> for ${w.scope || 'everybody'}, by ${w.by}: ${w.reason}</li>`)}</ul>`}
@@ -135,12 +135,12 @@ function Timeouts() {
 function Paid() {
   const s = live.snapshot;
   if (!s) return null;
-  return html`<${Section} title="Now"><${Table} label="Paid and held units" rows=${s.activities} rowKey=${(a) => a.activity} empty="No activity." columns=${[
+  return html`<${Section} title="Now"><${Table} label="Paid and held units" rows=${calm(s.activities)} rowKey=${(a) => a.activity} empty="No activity." columns=${[
     { head: 'Activity', cell: (a) => html`<b>${a.name || a.activity}</b>` },
-    { head: 'Paid', number: true, cell: (a) => (a.ledger.at ? count(a.ledger.sold) : null) },
-    { head: 'Not paid yet', number: true, cell: (a) => (a.ledger.at ? count(a.ledger.held) : null) },
-    { head: 'Paid a second', number: true, cell: (a) => a.rates.paid },
-    { head: 'Cancelled a second', number: true, cell: (a) => a.rates.cancelled },
+    { head: 'Units paid', number: true, cell: (a) => (a.ledger.at ? count(a.ledger.sold) : null) },
+    { head: 'Units not paid yet', number: true, cell: (a) => (a.ledger.at ? count(a.ledger.held) : null) },
+    { head: 'Paid', number: true, cell: (a) => rate(a.rates.paid) },
+    { head: 'Cancelled', number: true, cell: (a) => rate(a.rates.cancelled) },
   ]} /><//>`;
 }
 

@@ -1,8 +1,8 @@
 // Tonight: a strip for each activity, with purchases, refusals and their reasons, units, and buttons.
-import { html, useState } from './lib.js';
+import { html, useRef, useState } from './lib.js';
 import { pages, post, segments } from './api.js';
 import { live, secondsTo, useLive } from './live.js';
-import { Left, Loaded, Section, Table, Tag, Tiles, useBound, useGet } from './ui.js';
+import { Left, Loaded, Section, Table, Tag, Tiles, calm, rank, still, useBound, useGet } from './ui.js';
 import { Action, reason } from './action.js';
 import { Chart, RefusedChart } from './chart.js';
 import { change, stopOrders } from './switches.js';
@@ -121,6 +121,14 @@ const tags = { 'on-sale': 'good', paused: 'warning', scheduled: 'plain', ended: 
 
 const total = (refused) => Object.values(refused).reduce((a, b) => a + b, 0);
 
+// soldOut says when nothing is left, at the rate of the last minute.
+const soldOut = (a) =>
+  a.ledger.at && a.ledger.available === 0
+    ? 'sold out'
+    : a.sold_out_in > secondsTo(a.ends_at)
+      ? 'after its end'
+      : span(a.sold_out_in);
+
 // Strip is one activity.
 function Strip({ of: a, open, toggle, wall }) {
   const points = live.histories.get(a.activity) ?? [];
@@ -155,7 +163,7 @@ function Strip({ of: a, open, toggle, wall }) {
       ['refused', rate(total(a.rates.refused))],
       ['paid', rate(a.rates.paid)],
       ['paid of all taken', a.ledger.at ? percent(a.ledger.sold, a.ledger.sold + a.ledger.held) : '–'],
-      ['sold out in', a.ledger.at && a.ledger.available === 0 ? 'sold out' : span(a.sold_out_in), 'big'],
+      ['sold out in', soldOut(a), 'big'],
     ]} />
     <${Ledger} of=${a.ledger} label=${`Units of ${a.activity}`} />
     ${
@@ -185,9 +193,20 @@ function Strip({ of: a, open, toggle, wall }) {
     ${!wall && html`<${Items} of=${a} />`}</article>`;
 }
 
+// useStill keeps the order of rows for as long as the pointer or the focus is on them, so that a
+// button is still there when it is pressed.
+function useStill(rows, key) {
+  const box = useRef(null);
+  const order = useRef([]);
+  const out = box.current?.matches(':hover, :focus-within') ? still(rows, order.current, key) : rows;
+  order.current = out.map(key);
+  return [box, out];
+}
+
 // Items are the hottest SKUs of an activity.
 function Items({ of: a }) {
-  return html`<${Table} label=${`Items of ${a.activity}, the hottest first`} rows=${a.items} rowKey=${(i) => i.sku} empty="No item was asked for yet." columns=${[
+  const [box, rows] = useStill(a.items, (i) => i.sku);
+  return html`<div ref=${box}><${Table} label=${`Items of ${a.activity}, the hottest first`} rows=${rows} rowKey=${(i) => i.sku} empty="No item was asked for yet." columns=${[
     { head: 'SKU', cell: (i) => html`<b>${i.sku}</b>${i.sold_out && html` <${Tag} kind="plain">sold out<//>`}` },
     { head: 'Orders', number: true, cell: (i) => rate(i.accepted) },
     { head: 'Left', number: true, cell: (i) => (i.ledger.at ? count(i.ledger.available) : null) },
@@ -203,7 +222,7 @@ function Items({ of: a }) {
           i.sku,
         )} />`,
     },
-  ]} />${a.more_items > 0 && html`<p class="note">and ${plural(a.more_items, 'more item')}</p>`}`;
+  ]} />${a.more_items > 0 && html`<p class="note">and ${plural(a.more_items, 'more item')}</p>`}</div>`;
 }
 
 const shown = 4; // strips whose charts are open by themselves
@@ -214,10 +233,13 @@ export function Tonight({ wall = false }) {
   const s = live.snapshot;
   if (live.state === 'refused') return html`<${Books} />`;
   if (!s) return html`<p class="note">Waiting for the first data …</p>`;
-  const sales = s.activities.filter((a) => !wall || a.state !== 'ended');
+  // The wall has room for two: the hottest of those that run, in the order of the server.
+  const sales = calm(
+    wall ? [...s.activities].filter((a) => a.state !== 'ended').sort((a, b) => rank(a) - rank(b)).slice(0, 2) : s.activities,
+  );
   return html`${!wall && html`<${Installation} of=${s} />`}
     ${sales.length === 0 && html`<p class="note">There is no published activity. <code>penstock ctl activities publish</code> opens one.</p>`}
-    ${sales.slice(0, wall ? 2 : undefined).map((a, i) => {
+    ${sales.map((a, i) => {
       const open = opened[a.activity] ?? (i < shown && a.state !== 'scheduled');
       return html`<${Strip} key=${a.activity} of=${a} open=${open} wall=${wall}
         toggle=${!wall && (sales.length > shown || a.state === 'scheduled') && (() => setOpened({ ...opened, [a.activity]: !open }))} />`;

@@ -103,6 +103,25 @@ export function Copy({ text, of }) {
     <span role="status" class="note">${said}</span></span>`;
 }
 
+// calm puts activities in an order that no second changes: people press their buttons. Those that
+// run come first, the newest first, then those to come.
+const ranks = { 'on-sale': 0, paused: 0, scheduled: 1 };
+export const rank = (a) => ranks[a.state] ?? 2;
+export const calm = (list) =>
+  [...list].sort(
+    (a, b) =>
+      rank(a) - rank(b) ||
+      (Date.parse(a.starts_at) - Date.parse(b.starts_at)) * (rank(a) === 1 ? 1 : -1) ||
+      (a.activity < b.activity ? -1 : 1),
+  );
+
+// still puts rows in the order of keys; new ones come last.
+export function still(rows, keys, key) {
+  const at = new Map(keys.map((k, i) => [k, i]));
+  const place = (row) => at.get(key(row)) ?? at.size;
+  return [...rows].sort((a, b) => place(a) - place(b));
+}
+
 // Left is a countdown to a time of the server.
 export function Left({ until, over = 'over' }) {
   if (!until) return html`<span class="note">no end</span>`;
