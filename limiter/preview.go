@@ -5,40 +5,40 @@ import (
 	"slices"
 )
 
-// Preview has the number of past purchases that a document would have refused.
+// Preview says how many past purchases a document would have refused.
 type Preview struct {
 	Asked    uint64
-	Refused  uint64 // by policies that are enforced
+	Refused  uint64 // refused by enforced policies
 	Policies []PreviewPolicy
 	Callers  []PreviewCaller // most refused first
-	// Unseen are the policies without a preview: purchases are known only by caller, and the time
-	// that they were in flight is not known.
+	// Unseen are the policies without a preview, because purchases are known only by caller, and
+	// the time that they were in flight is not known.
 	Unseen []string
 }
 
-// PreviewPolicy has the number that one policy would have refused, or counted as refused.
+// PreviewPolicy says how many purchases one policy would have refused, or counted as refused.
 type PreviewPolicy struct {
 	Policy  Policy
 	Refused uint64
 }
 
-// PreviewCaller has the number of a caller's purchases that would have been refused.
+// PreviewCaller says how many purchases of a caller would have been refused.
 type PreviewCaller struct {
 	Merchant, Caller string
 	Asked, Refused   uint64
-	Policy           string // that would have refused it most; "" for none
+	Policy           string // the policy that would have refused it most; "" if none would
 }
 
 // previewKey is one caller or merchant under its policy.
 type previewKey struct {
-	policy int // index, -1: none
+	policy int // index of a policy; -1 means none
 	tokens float64
 }
 
-// PreviewOf plays what came against a document, second by second, as if each limit's bucket had
-// been full at the beginning, and as if what comes in a second came evenly. series are of one
-// length. It works on the buckets of policies of kinds caller, merchant and global. A purchase is
-// taken for one of a single unit.
+// PreviewOf applies a document to past purchases, second by second. It assumes that each bucket was
+// full at the beginning, and that the purchases of a second came evenly. All series must have the
+// same length. It uses the buckets of policies of the kinds caller, merchant and global. Each
+// purchase counts as one of a single unit.
 func PreviewOf(doc *Document, series []Series) Preview {
 	p := newPlay(doc, series)
 	for s := range p.length {
@@ -47,15 +47,15 @@ func PreviewOf(doc *Document, series []Series) Preview {
 	return p.result()
 }
 
-// play is a preview that is under way.
+// play is a preview in progress.
 type play struct {
 	doc       *Document
 	series    []Series
 	length    int
-	callers   []previewKey           // by series
-	merchants map[string]*previewKey // by name
+	callers   []previewKey           // by index of the series
+	merchants map[string]*previewKey // by name of the merchant
 	all       previewKey
-	refused   []float64 // by policy
+	refused   []float64 // by index of the policy
 	lost      []map[int]float64
 	terms     map[string]fairTerms
 	others    fairTerms
@@ -106,9 +106,9 @@ func purchaseCost(p *Policy) float64 {
 	return float64(cost.Purchase + cost.Unit)
 }
 
-// second plays one second.
+// second applies the limits to one second.
 func (p *play) second(s int) {
-	left := make([]float64, len(p.series)) // purchases that narrower limits admit
+	left := make([]float64, len(p.series)) // purchases that the narrower limits admit
 	byMerchant := make(map[string]float64)
 	for i := range p.series {
 		if s < len(p.series[i].Counts) {
@@ -137,7 +137,7 @@ func (p *play) second(s int) {
 	}
 }
 
-// divide divides tokens between merchants like fairness does.
+// divide divides tokens between merchants as fairness does.
 func (p *play) divide(want map[string]float64, have float64) map[string]float64 {
 	out := make(map[string]float64, len(want))
 	needs := make([]need, 0, len(want))
@@ -163,8 +163,8 @@ func (p *play) divide(want map[string]float64, have float64) map[string]float64 
 	return out
 }
 
-// pass runs a bucket for a second, and returns how many of n it admits. A policy that doesn't
-// refuse admits all, and the refusals that it would have made are counted.
+// pass applies one second to a bucket, and returns how many of n it admits. A policy that doesn't
+// refuse admits all, and counts what it would have refused.
 func (p *play) pass(key *previewKey, n float64, req Request) float64 {
 	if key.policy < 0 {
 		return n
@@ -180,7 +180,7 @@ func (p *play) pass(key *previewKey, n float64, req Request) float64 {
 	return let
 }
 
-// scale takes what a merchant is refused from its callers alike.
+// scale spreads a merchant's refusals evenly over its callers.
 func (p *play) scale(left []float64, merchant string, want, let float64, policy int) {
 	if want <= let || want <= 0 {
 		return
@@ -236,8 +236,8 @@ func (p *play) result() (out Preview) {
 	return out
 }
 
-// MergeSeries adds up the purchases of several nodes, by caller. Each node's series end that many
-// seconds before now.
+// MergeSeries adds up the purchases of several nodes, by caller. ages says how many seconds before
+// now each node's series ends.
 func MergeSeries(nodes [][]Series, ages []int) []Series {
 	type name struct{ merchant, caller string }
 	places := make(map[name]int)
