@@ -38,7 +38,7 @@ func TestArchive_TakesWhatIsOverAndCopied(t *testing.T) {
 	}
 	refused("has to go back")
 	s.must(200, "POST", "/admin/v1/refunds/p-1/done", `{"reference":"re-1"}`)
-	if a := s.must(409, "POST", path, before); !strings.Contains(a.member("detail"), "What is here, 1 order, isn't what the archive has") {
+	if a := s.must(409, "POST", path, before); !strings.Contains(a.member("detail"), "The archive doesn't match the present orders, 1 order") {
 		t.Errorf("an archive of before: %s", a.body)
 	}
 

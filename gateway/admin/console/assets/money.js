@@ -112,14 +112,14 @@ const timeouts = {
   default: 'on',
   values: 'on, held',
   effect:
-    "While it is held, no order is cancelled for lack of payment. Use it while a payment provider is away.",
+    "While it is held, no order is cancelled for lack of payment. Use it while a payment provider can't be reached.",
 };
 
 function Timeouts() {
   const bound = useBound();
   const set = live.snapshot?.switches.filter((w) => w.switch === 'timeouts') ?? [];
   const sales = live.snapshot?.activities ?? [];
-  return html`<${Section} title="Time to pay" note="While a payment provider is away, hold the timeouts, and give open orders more time when it is back."
+  return html`<${Section} title="Time to pay" note="While a payment provider can't be reached, hold the timeouts. When it is back, give open orders more time."
       actions=${html`<${Action} role="operator" action=${change(timeouts, live.snapshot, bound)}>Hold timeouts</${Action}>`}>
     ${set.length > 0 && html`<ul>${set.map((w) => html`<li><${Tag} kind="warning">${w.value}<//> for ${w.scope || 'everybody'}, by ${w.by}: ${w.reason}</li>`)}</ul>`}
     <div class="actions">${sales

@@ -1,4 +1,5 @@
-// Tonight: a strip for each activity, with purchases, refusals and their reasons, units, and buttons.
+// Tonight is the screen with a strip for each activity: purchases, refusals and their reasons,
+// units, and buttons.
 import { html, useState } from './lib.js';
 import { pages, post, segments } from './api.js';
 import { live, secondsTo, useLive } from './live.js';
@@ -33,8 +34,8 @@ export const end = (id) =>
     body: { confirm: true },
   });
 
-// restock changes the number of units. With the dialog's key it happens once, however often it is
-// sent.
+// restock changes the number of units. The dialog's key makes sure that it happens only once, even
+// if it is sent again.
 export function restock(id, skus, sku = skus[0]) {
   return {
     title: `Restock ${id}`,
@@ -132,7 +133,7 @@ function Strip({ of: a, open, toggle, wall }) {
     default: 100,
     values: '0 to 100',
     effect:
-      'The share of buyers, in percent, whose new orders are taken; the others are answered 503 degraded, and stay the same buyers.',
+      'The share of buyers, in percent, whose new orders are accepted. The others get 503 degraded. They are always the same buyers.',
   };
   const scoped = (action) => ({
     ...action,
@@ -154,7 +155,7 @@ function Strip({ of: a, open, toggle, wall }) {
       ['orders', rate(a.rates.accepted), 'big'],
       ['refused', rate(total(a.rates.refused))],
       ['paid', rate(a.rates.paid)],
-      ['paid of all taken', a.ledger.at ? percent(a.ledger.sold, a.ledger.sold + a.ledger.held) : '–'],
+      ['paid, of all units', a.ledger.at ? percent(a.ledger.sold, a.ledger.sold + a.ledger.held) : '–'],
       ['sold out in', a.ledger.at && a.ledger.available === 0 ? 'sold out' : span(a.sold_out_in), 'big'],
     ]} />
     <${Ledger} of=${a.ledger} label=${`Units of ${a.activity}`} />
@@ -206,7 +207,7 @@ function Items({ of: a }) {
   ]} />${a.more_items > 0 && html`<p class="note">and ${plural(a.more_items, 'more item')}</p>`}`;
 }
 
-const shown = 4; // strips whose charts are open by themselves
+const shown = 4; // only the charts of the first strips are open at the start
 
 export function Tonight({ wall = false }) {
   useLive();
