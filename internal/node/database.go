@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/seckill/backoffice"
 )
 
-// fullStore is a store with all that it keeps: the truth of the sale, the settings, the steps of
+// fullStore is a store with all its parts: the truth of the sale, the settings, and the steps of
 // orders.
 type fullStore interface {
 	seckill.Store
@@ -23,7 +23,7 @@ type fullStore interface {
 	backoffice.EventStore
 }
 
-// database is a store that may be there later. While it is not, each call fails at once, and
+// database is a store that may become available later. Until then each call fails at once, and
 // nothing happened.
 type database struct {
 	// Fixed after newDatabase.
@@ -32,9 +32,9 @@ type database struct {
 	log  *slog.Logger
 
 	opened atomic.Pointer[fullStore]
-	why    atomic.Pointer[error] // why it is not there
+	why    atomic.Pointer[error] // why it isn't available
 
-	stop context.CancelFunc // ends wait; nil before
+	stop context.CancelFunc // ends wait; nil before that
 	work sync.WaitGroup
 }
 
@@ -44,7 +44,7 @@ func newDatabase(name string, open func(context.Context) (fullStore, error), log
 	return &database{name: name, open: open, log: log}
 }
 
-// store returns the store, or why there is none yet.
+// store returns the store, or why it isn't available.
 func (d *database) store() (fullStore, error) {
 	if s := d.opened.Load(); s != nil {
 		return *s, nil
@@ -55,7 +55,7 @@ func (d *database) store() (fullStore, error) {
 	return nil, fmt.Errorf("%s was not reached yet", d.name)
 }
 
-// try opens the store. An error that waiting may mend is not returned, but kept.
+// try opens the store. If waiting may help, the error is kept and not returned.
 func (d *database) try(ctx context.Context) error {
 	s, err := d.open(ctx)
 	if err == nil {
@@ -82,14 +82,14 @@ func (d *database) start(ctx context.Context, failed func(error)) error {
 	if err != nil || d.opened.Load() != nil {
 		return err
 	}
-	d.log.Warn("the database is away; going on without it until it is there", "server", d.name, "err", *d.why.Load())
+	d.log.Warn("the database can't be reached; the start continues without it", "server", d.name, "err", *d.why.Load())
 	wait, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop
 	d.work.Go(func() { d.wait(wait, failed) })
 	return nil
 }
 
-// wait tries until the store is there.
+// wait tries to open the store until that succeeds.
 func (d *database) wait(ctx context.Context, failed func(error)) {
 	pause := newBackoff()
 	for pause.Wait(ctx) {
@@ -98,7 +98,7 @@ func (d *database) wait(ctx context.Context, failed func(error)) {
 		cancel()
 		switch {
 		case d.opened.Load() != nil:
-			d.log.Info("the database is there", "server", d.name)
+			d.log.Info("the database is available", "server", d.name)
 			return
 		case ctx.Err() != nil:
 			return
@@ -121,7 +121,7 @@ func (d *database) Close() error {
 	return nil
 }
 
-// stats returns how the connections to PostgreSQL do. The embedded database has none.
+// stats returns the state of the connections to PostgreSQL. The embedded database has none.
 func (d *database) stats() postgres.Stats {
 	if s := d.opened.Load(); s != nil {
 		if store, ok := (*s).(*postgres.Store); ok {
@@ -131,7 +131,7 @@ func (d *database) stats() postgres.Stats {
 	return postgres.Stats{}
 }
 
-// postgres returns the store where it is PostgreSQL, and nil where it is embedded.
+// postgres returns the store if it is PostgreSQL, and nil if it is embedded.
 func (d *database) postgres() (*postgres.Store, error) {
 	s, err := d.store()
 	if err != nil {
@@ -141,8 +141,8 @@ func (d *database) postgres() (*postgres.Store, error) {
 	return store, nil
 }
 
-// lineage returns what tells this installation from others; "" of an embedded one, which shares no
-// server.
+// lineage returns a name that identifies this installation. It is "" for an embedded database,
+// which shares no server.
 func (d *database) lineage(ctx context.Context) (string, error) {
 	store, err := d.postgres()
 	if err != nil || store == nil {
