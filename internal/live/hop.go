@@ -6,13 +6,13 @@ import (
 	"github.com/penstock/penstock/internal/timing"
 )
 
-// The hops of an order's way, and of a setting's.
+// The hops: the steps on the way of an order, and of a setting.
 const (
 	HopHold     = "hold"     // from a purchase's arrival until its unit is held
 	HopPage     = "page"     // from the hold until its page is acknowledged by Kafka
 	HopRow      = "row"      // from the page until the order's row is committed
 	HopConfirm  = "confirm"  // from the row until Redis knows that the order exists
-	HopEvent    = "event"    // from an order's step until other systems are told
+	HopEvent    = "event"    // from a step of an order until other systems are told
 	HopSettings = "settings" // from a change of the settings until it is in force on every gateway
 )
 
@@ -30,7 +30,7 @@ type HopDeadline struct {
 	Deadline time.Duration
 }
 
-// mergeHops adds the hops of all nodes up. A gateway that is behind with the settings is late.
+// mergeHops adds the hops of all nodes up. A gateway without the newest settings counts as late.
 func mergeHops(fresh []*Frame, nodes []Node) []Hop {
 	out, behind := []Hop{}, int64(0)
 	for i := range nodes {

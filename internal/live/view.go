@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// View is a Snapshot with its JSON, which is made once for all that read it. It is safe for
-// concurrent use.
+// View is a Snapshot with its JSON, which is made once for all readers. It is safe for concurrent
+// use.
 type View struct {
 	snapshot *Snapshot
 
@@ -32,7 +32,7 @@ func (v *View) At() time.Time { return v.snapshot.At }
 // Snapshot returns the snapshot, which must not be changed.
 func (v *View) Snapshot() *Snapshot { return v.snapshot }
 
-// hasStock reports whether the stock of one of its activities was read, or it has none.
+// hasStock reports whether the stock of at least one activity was read, or there is no activity.
 func (v *View) hasStock() bool {
 	return len(v.snapshot.Activities) == 0 ||
 		slices.ContainsFunc(v.snapshot.Activities, func(a Activity) bool { return a.Ledger.At != nil })
@@ -40,8 +40,8 @@ func (v *View) hasStock() bool {
 
 // Reader has the rights of a reader.
 type Reader struct {
-	Merchant string // "" is everything
-	Buyers   bool   // the names of buyers too
+	Merchant string // empty means everything
+	Buyers   bool   // whether the reader also sees the names of buyers
 }
 
 // JSON returns the snapshot as a reader may see it. The text must not be changed.
@@ -56,7 +56,7 @@ func (v *View) JSON(r Reader) ([]byte, error) {
 	return t.text, t.err
 }
 
-// hidden replaces the name of a buyer that a reader may not see.
+// hidden replaces a buyer's name that a reader may not see.
 const hidden = "(a buyer)"
 
 // For returns the part of a snapshot that a reader may see.
@@ -76,7 +76,7 @@ func (s *Snapshot) For(r Reader) *Snapshot {
 }
 
 // Of returns the part of a snapshot that a merchant may see: its own activities, callers and money,
-// and nothing of nodes and servers. "" returns the whole.
+// without nodes and servers. "" returns the whole.
 func (s *Snapshot) Of(merchant string) *Snapshot {
 	if merchant == "" {
 		return s
@@ -121,7 +121,7 @@ func (s *Snapshot) Of(merchant string) *Snapshot {
 	return out
 }
 
-// sumHistories adds the histories of activities up, second by second.
+// sumHistories adds the histories of activities, second by second.
 func sumHistories(activities []Activity) []Point {
 	sums := make(map[int64]*Point)
 	for i := range activities {
@@ -146,10 +146,10 @@ func sumHistories(activities []Activity) []Point {
 	return out
 }
 
-// NewRates returns rates of nothing.
+// NewRates returns zero rates.
 func NewRates() Rates { return Rates{Refused: make(map[string]float64)} }
 
-// Add adds another's rates.
+// Add adds other rates.
 func (r *Rates) Add(other *Rates) {
 	r.Requests += other.Requests
 	r.Accepted += other.Accepted

@@ -6,8 +6,8 @@
 --
 -- In addition, a quota bounds the tokens that a bucket grants in a day of a time zone.
 --
--- A caller that can't reach the server lets tokens pass that nobody granted. It owes them, and the
--- bucket is charged with them as soon as the server is told.
+-- A caller that can't reach the server admits tokens without a grant. It owes them, and the bucket
+-- is charged with them as soon as the server is told.
 --
 -- KEYS     the buckets. Each is a string of these, with spaces in between:
 --            TAT.
@@ -99,7 +99,7 @@ for i = 1, #KEYS do
   local full = tat <= now
   if full then
     local since = max(tat, now - 60000000)
-    if now - since >= to - from or now - to > 5000000 then -- until then it may pay for others
+    if now - since >= to - from or now - to > 5000000 then -- until then it may still pay for others
       from, to = since, now
     end
     tat = now
@@ -129,7 +129,7 @@ for i = 1, #KEYS do
   end
   local least = now + min(tonumber(ARGV[at + 6]), window)
   if full and tat < least then
-    from = max(0, from - (least - tat)) -- the caller reckons with what others owe
+    from = max(0, from - (least - tat)) -- the caller allows for what others owe
     tat = least
   end
   tat = max(now, tat - floor(back * num / den))
