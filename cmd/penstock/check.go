@@ -39,7 +39,7 @@ func checkCommand() *cobra.Command {
 		func(s *session, _ []string) error {
 			c := &checker{session: s}
 			steps := []checkStep{{"servers", c.servers}, {"nodes", c.nodes}, {"limits", c.limits}, {"switches", c.switches}}
-			if activity != "" { // its preflight checks all of these too
+			if activity != "" { // with a sale, its preflight checks all of these too
 				steps = []checkStep{{"sale", func() error { return c.preflight(activity) }}}
 			}
 			if load != "" {
@@ -85,7 +85,7 @@ func (c *checker) take(step *checkStep) error {
 			return err
 		}
 	}
-	c.found(step.name, "fail", "can't be looked at now: "+err.Error(), "ask again when the servers are well")
+	c.found(step.name, "fail", "it can't be checked now: "+err.Error(), "ask again when the servers are up")
 	return nil
 }
 
@@ -164,7 +164,7 @@ func (c *checker) servers() error {
 		if err != nil || report.isWell() {
 			break
 		}
-		select { // the node updates its report once a second
+		select { // wait, because the node updates its report once a second
 		case <-c.cmd.Context().Done():
 			return c.cmd.Context().Err()
 		case <-time.After(time.Second / 2):
@@ -209,7 +209,7 @@ func (c *checker) nodes() error {
 		}
 	}
 	if len(behind) > 0 {
-		c.found("nodes", "warn", strings.Join(behind, ", "), "see ctl settings show: such a node can't reach the database, or was stopped")
+		c.found("nodes", "warn", strings.Join(behind, ", "), "see ctl settings show: this node can't reach the database, or it was stopped")
 		return nil
 	}
 	c.found("nodes", "ok", fmt.Sprintf("%d, all with the newest limits and switches", len(doc.Nodes)), "")
@@ -248,7 +248,7 @@ func (c *checker) switches() error {
 	for _, is := range set {
 		name := switchKey(fmt.Sprint(is["name"]), is["scope"])
 		detail := fmt.Sprintf("%s: %v since %v by %v: %v", name, is["value"], is["since"], is["by"], is["reason"])
-		c.found("switch", "warn", detail, "if it was forgotten, take it out: ctl switches set NAME -")
+		c.found("switch", "warn", detail, "if somebody forgot it, remove it: ctl switches set NAME -")
 	}
 	if len(set) == 0 {
 		c.found("switches", "ok", "none is set", "")
@@ -263,7 +263,7 @@ func (c *checker) preflight(activity string) error {
 		return err
 	}
 	if len(doc.Checks) == 0 {
-		return &exitError{exitFailure, fmt.Errorf("read the answer: the server has checked nothing of %s", activity)}
+		return &exitError{exitFailure, fmt.Errorf("read the answer: the server checked nothing for %s", activity)}
 	}
 	c.findings = append(c.findings, doc.Checks...)
 	return nil

@@ -33,7 +33,7 @@ func keyCommands() []*cobra.Command {
 			if err := s.show(remove("merchants", args[0], "callers", args[1], "keys", args[2])); err != nil {
 				return err
 			}
-			return s.note("revoked %s of %s/%s; the list of changes can take it back", args[2], args[0], args[1])
+			return s.note("revoked %s of %s/%s; to undo this, see ctl changes revert", args[2], args[0], args[1])
 		})
 	find := command("find FILE", "Find the owner of a key; FILE has the key, - is stdin", cobra.ExactArgs(1), false,
 		func(s *session, args []string) error {
@@ -69,7 +69,7 @@ func addKeyCommand() *cobra.Command {
 			}
 			return s.note("the caller's other keys stay valid")
 		})
-	add.Flags().StringVar(&life, "expires-in", "", "after which when the key expires, like 2160h (default: never)")
+	add.Flags().StringVar(&life, "expires-in", "", "how long the key is valid, like 2160h (default: for ever)")
 	return add
 }
 
@@ -88,7 +88,7 @@ func rollKeyCommand() *cobra.Command {
 				args[0], args[1], overlap)
 		})
 	roll.Flags().StringVar(&overlap, "overlap", "", "how long the caller's other keys stay valid; 0s ends them at once")
-	roll.Flags().StringVar(&life, "expires-in", "", "after which the new key ends by itself, like 2160h (default: never)")
+	roll.Flags().StringVar(&life, "expires-in", "", "how long the new key is valid, like 2160h (default: for ever)")
 	required(roll, "overlap")
 	return roll
 }

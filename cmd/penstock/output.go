@@ -68,7 +68,7 @@ func (p *printer) object(text json.RawMessage, members ...string) error {
 			continue
 		}
 		if name == "currency" && isMoney(object) {
-			continue // the amount includes it
+			continue // the amount's cell has its currency
 		}
 		if _, err := fmt.Fprintf(lines, "%s\t%s\n", strings.ReplaceAll(name, "_", " "), member(object, name, time.Now())); err != nil {
 			return err
@@ -224,7 +224,7 @@ func member(object map[string]json.RawMessage, name string, now time.Time) strin
 	return cell(raw)
 }
 
-// temporaryText says what a limit does for a while, and until when; "" is nothing.
+// temporaryText describes a limit's temporary values and their end; "" means that it has none.
 func temporaryText(raw json.RawMessage, now time.Time) string {
 	var p struct {
 		Rate    float64

@@ -218,7 +218,7 @@ func TestTopModel_Keys(t *testing.T) {
 type watched struct {
 	*httptest.Server
 	mu     sync.Mutex
-	events func(w http.ResponseWriter, r *http.Request) // guarded by mu; nil is 404
+	events func(w http.ResponseWriter, r *http.Request) // nil means 404; guarded by mu
 	asked  []string                                     // guarded by mu
 }
 
@@ -309,7 +309,7 @@ func TestLiveFeed_ComesAgain(t *testing.T) {
 	}
 }
 
-// A server without events is polled. A connection on which nothing comes any more counts as dead.
+// A server without events is polled. A connection without any data for too long counts as dead.
 func TestLiveFeed_WithoutEvents(t *testing.T) {
 	s := newWatched(t)
 	feed := &liveFeed{client: newClient([]string{"http://127.0.0.1:1", s.URL}, ctlToken, time.Minute), quiet: time.Minute}
