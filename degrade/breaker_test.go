@@ -580,7 +580,7 @@ func TestBreaker_Allocations(t *testing.T) {
 	}
 }
 
-// After a pause exactly Probes calls get through, however many come at once.
+// After a pause exactly Probes calls get through, no matter how many come at once.
 func TestBreaker_ProbesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := testBreaker(t, nil)

@@ -57,7 +57,7 @@ type Visit struct {
 	// The restrictions that the gate puts on an admitted visit. Zero values restrict nothing.
 
 	NoWait bool // Prefer: wait is ignored
-	Static bool // an activity's page may be served as it was last rendered, however old
+	Static bool // an activity's page may be served as it was last rendered, no matter how old
 	// PollAfter is the number of seconds after which a client may ask again for a queued order; 0
 	// means 1.
 	PollAfter int

@@ -12,7 +12,7 @@ type Reply uint8
 
 // The meanings. A call that got ReplyWait or ReplyRefused has done nothing, and its error says so.
 const (
-	// ReplyNone means that there is no error reply.
+	// ReplyNone means that there is not an error reply.
 	ReplyNone Reply = iota
 	// ReplyWait means that the server can't do it now. Nothing was done, and a later attempt may
 	// succeed.

@@ -100,7 +100,7 @@ func (e *engine[T]) follow(due time.Time, of T) {
 	}
 }
 
-// progress returns how many arrivals have left or were dropped, and how many turns are under way.
+// progress returns how many arrivals have left or were dropped, and how many turns are in progress.
 func (e *engine[T]) progress() (left int64, underway int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -122,7 +122,7 @@ type activityPage struct {
 }
 
 // look reads the pages of the sales with each caller, and returns the goods to buy: the page may
-// know items, prices and limits. A server without such pages is no error. If the server doesn't
+// know items, prices and limits. A server without such pages is not an error. If the server doesn't
 // know a caller, or has no such sale for any caller, every request would fail, so that is an error.
 // A caller of another merchant doesn't see a sale, and doesn't buy there.
 func look(cfg *LoadConfig, h *hand) ([]*goods, error) {

@@ -79,7 +79,7 @@ type Tally struct {
 	Sent    int64
 	Counts  [outcomes]int64
 	Latency [outcomes]*Latency // nil where the outcome never came
-	Codes   map[string]int64   // the server's codes; the status where there is none
+	Codes   map[string]int64   // the server's codes; the status if there is none
 }
 
 // Count returns how many answers had one of the outcomes.

@@ -244,7 +244,7 @@ func DecideRefund(r *Refund, kept *KeptPayment, order *Order, othersDue bool, by
 // that AnnounceSteps uses.
 type Step struct {
 	Order
-	Payment PaymentID // the payment that made the step; "" where none did
+	Payment PaymentID // the payment that made the step; "" if none did
 	Paid    Money     // its amount
 	Cause   RefundCause
 	Money   PaymentState // PaymentStateDue or PaymentStateDone; "" where the order moved

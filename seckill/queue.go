@@ -39,7 +39,7 @@ type Producer interface {
 // Consumer is the worker's side of the queue.
 type Consumer interface {
 	// Poll returns the next records of the partitions that this consumer has, from the positions in
-	// the store on; it waits for at least one. Only one Poll is under way at a time. What it
+	// the store on; it waits for at least one. Only one Poll is in progress at a time. What it
 	// returned comes again after Rewind.
 	Poll(ctx context.Context) (Haul, error)
 	// Rewind goes back to the positions in the store: what Poll returned could not be committed.
@@ -57,7 +57,7 @@ type Consumer interface {
 type TopicID [16]byte
 
 // Position is a place in a partition: the offset of the next record that is to be read. LeaderEpoch
-// is the epoch of the record before it (KIP-320), -1 where it isn't known.
+// is the epoch of the record before it (KIP-320), -1 if it isn't known.
 type Position struct {
 	Topic       TopicID
 	Partition   int32

@@ -222,7 +222,7 @@ func TestLoadTest_ChecksTheAudit(t *testing.T) {
 				case asked == 1:
 					fmt.Fprint(w, `{"items":[{"sku":"phone-x","total":100,"available":100,"balanced":true}]}`)
 				case c.sold < 0:
-					// This never settles, however long one waits; the test doesn't wait.
+					// This never settles, no matter how long one waits; the test doesn't wait.
 					fmt.Fprint(w, `{"items":[{"sku":"phone-x","total":100,"available":0,"held":99,"sold":0,"balanced":false}]}`)
 				default:
 					fmt.Fprintf(w, `{"items":[{"sku":"phone-x","total":100,"available":%d,"sold":%d,"balanced":true}]}`, 100-c.sold, c.sold)

@@ -76,7 +76,8 @@ func catchSignals(ctx context.Context, exit func(code int)) (context.Context, *i
 // code is the exit code of a command that a signal has ended, as in shells.
 func (in *interrupts) code() int { return 128 + int(in.got.Load()) }
 
-// lasts declares that the command ends by itself after ctx has ended, however long that takes.
+// lasts declares that the command ends by itself after ctx has ended, no matter how long that
+// takes.
 func lasts(ctx context.Context) {
 	if in, ok := ctx.Value(interruptsKey{}).(*interrupts); ok {
 		in.patient.Store(true)

@@ -42,7 +42,7 @@ type Server struct {
 
 	stopping chan struct{} // closed when Shutdown begins: streams end
 	stop     sync.Once     // closes it
-	large    chan struct{} // has a value for each large body under way; its capacity bounds them
+	large    chan struct{} // has a value for each large body in progress; its capacity bounds them
 	ids      atomic.Uint64
 	draining atomic.Bool
 

@@ -271,8 +271,8 @@ func TestOpen_RefusesAnothersTopic(t *testing.T) {
 	})
 }
 
-// TestOpen_ATopicThatWasMadeAnewWhileNoWorkerRan is ours, however many buyers come meanwhile: a
-// gateway puts nothing into it before a worker has registered it.
+// TestOpen_ATopicThatWasMadeAnewWhileNoWorkerRan is ours, no matter how many buyers come meanwhile:
+// a gateway puts nothing into it before a worker has registered it.
 func TestOpen_ATopicThatWasMadeAnewWhileNoWorkerRan(t *testing.T) {
 	_, cfg := broker(t)
 	books := new(kafkatest.Books)

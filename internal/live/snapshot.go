@@ -30,11 +30,11 @@ type Snapshot struct {
 	Hops     []Hop    `json:"hops"`
 	Probes   []Probe  `json:"probes"`
 
-	Objectives []Objective `json:"objectives"` // empty where no gateway is heard
+	Objectives []Objective `json:"objectives"` // empty if no gateway is heard
 
 	// Abnormal has the findings, the worst first. It is empty if all is well.
 	Abnormal   []Finding `json:"abnormal"`
-	LastChange *Change   `json:"last_change"` // null where nothing was changed yet, or where the record can't be read
+	LastChange *Change   `json:"last_change"` // null if nothing was changed yet, or where the record can't be read
 
 	// MoneyOf is Money by merchant, for tokens that are bound to one.
 	MoneyOf map[string][]Money `json:"-"`

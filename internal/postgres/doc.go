@@ -58,9 +58,9 @@
 //   - Two workers with one batch: the second one waits at the position, and is told ErrMoved.
 //   - Two workers with one promise, or with two of one buyer (L4, L5): the second waits at the
 //     stock row, and then finds the first one's order and what the buyer has. The primary key
-//     stands behind that.
+//     stands after that.
 //   - Two workers with the last unit (L1): the second reads the counts that the first has
-//     committed. The CHECK stands behind that.
+//     committed. The CHECK stands after that.
 //   - Bury, or a cancellation of a queued order, and Accept of one order: both insert it, and the
 //     primary key decides. The second one begins again and finds the first one's row.
 //   - Fence and Accept, Bury or Withdraw: they hold the shard's row FOR SHARE, and the fence
@@ -88,7 +88,7 @@
 // orders has a partition for each week, by the end of the sale. Old orders are dropped a week at a
 // time (DropEnded), so no rows are deleted and nothing is vacuumed. Every statement names the week,
 // which is found by the item at the beginning of the order's id. So only one partition is planned
-// and locked, however many there are. Week 0 has the orders whose item is not known, and is
+// and locked, no matter how many there are. Week 0 has the orders whose item is not known, and is
 // searched as well.
 //
 // # Roles

@@ -79,8 +79,8 @@ func (f *found) add(rows pgx.Rows) (seckill.Order, error) {
 // stay gives orders the partitions in which they are.
 func (f *found) stay(o *seckill.Order) int32 { return f.in[o.ID] }
 
-// One statement names one week, so that one partition is planned and locked, however many there
-// are.
+// One statement names one week, so that one partition is planned and locked, no matter how many
+// there are.
 const (
 	findOrders = "SELECT week, " + orderColumns + " FROM orders WHERE week = $1 AND id = ANY($2)"
 	// awaitOrders waits for locked rows; lockOrders skips them. All lock rows in the same order.

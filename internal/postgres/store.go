@@ -79,7 +79,7 @@ func (s *Store) keep(ctx context.Context) (conn *pgxpool.Conn, done func(), err 
 	return conn, func() { conn.Release(); <-s.parked }, nil
 }
 
-// Close waits for the calls under way and closes the connections. Closing twice is fine.
+// Close waits for the calls in progress and closes the connections. Closing twice is fine.
 func (s *Store) Close() error {
 	if s.calls.Close() {
 		s.pool.Close()

@@ -30,9 +30,9 @@ const MaxAmendments = 64
 // ErrTooManyAmendments means that no further amendment is accepted until some are recorded.
 var ErrTooManyAmendments = errors.New("too many changes wait to be recorded")
 
-// Board has notes that nodes leave for one another while the database can't be reached;
-// *inventory.Stock implements it in Redis. Notes are lost with the Redis, so a node pins the notes
-// that it needs again. Methods are safe for concurrent use.
+// Board has records that nodes leave for one another while the database can't be reached;
+// *inventory.Stock implements it in Redis. Notes are lost with the Redis, so a node pins the
+// records that it needs again. Methods are safe for concurrent use.
 type Board interface {
 	// Pin stores a note under a name, and replaces an earlier one.
 	Pin(ctx context.Context, board, name, text string) error

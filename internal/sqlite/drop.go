@@ -136,8 +136,8 @@ const (
 		CROSS JOIN orders ON orders.id BETWEEN wanted.column1 AND wanted.column2 AND units = 'sold'`
 )
 
-// dropActivity drops an activity, unless something of it is under way again: a record that was read
-// again may have made an order.
+// dropActivity drops an activity, unless something of it is in progress again: a record that was
+// read again may have made an order.
 func (tx *transaction) dropActivity(ctx context.Context, e *endedActivity, before, archived time.Time) (bool, error) {
 	var sold int64
 	still, err := exists(ctx, tx, "SELECT 1 FROM activities AS a WHERE a.id = ?3 AND "+over+" AND "+done,

@@ -46,7 +46,7 @@ type Rebuilder struct {
 	alone   bool // no other process serves buyers
 
 	rebuilt atomic.Int64
-	loading atomic.Int64 // holds loaded by rebuilds that are under way
+	loading atomic.Int64 // holds loaded by rebuilds that are in progress
 
 	work  sync.WaitGroup
 	blind trouble // used by Run's goroutine only

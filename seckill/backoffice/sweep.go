@@ -14,7 +14,7 @@ import (
 )
 
 // Sweeper decides unfinished holds: their buyer never came back, or their page or confirmation was
-// lost. It compares no clocks of different machines: it notes a shard's seq, and waits for the
+// lost. It compares no clocks of different machines: it records a shard's seq, and waits for the
 // sweep age by its own monotonic clock. Then it takes the holds that are still fresh and were last
 // touched at or below that seq.
 //
@@ -96,7 +96,7 @@ func (s *Sweeper) RunBury(ctx context.Context) {
 	}
 }
 
-// Step notes the shards that have no note and sweeps those whose note is due. A failure is logged
+// Step records the shards that have no note and sweeps those whose note is due. A failure is logged
 // and tried again; it doesn't delay other shards.
 func (s *Sweeper) Step(ctx context.Context) {
 	shards := s.owner.Shards()

@@ -141,7 +141,7 @@ func (w *Worker) lookBack(ctx context.Context) error {
 	return nil
 }
 
-// accept commits a batch, however long it takes.
+// accept commits a batch, no matter how long it takes.
 func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
 	pause := newBackoff()
 	for try := 0; ; try++ {

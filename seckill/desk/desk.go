@@ -61,7 +61,7 @@ type Desk struct {
 	lines    []*line                            // by lane
 	draining chan struct{}                      // closed by StopWaiting
 	behind   chan struct{}                      // capacity 1
-	loading  chan struct{}                      // capacity 1: taken while a refresh is under way
+	loading  chan struct{}                      // capacity 1: taken while a refresh is in progress
 
 	seats   sync.Pool // of *seat
 	flights sync.Pool // of *flight

@@ -293,8 +293,8 @@ const (
 	quietStep  = time.Second
 )
 
-// quiet lets everything go through and time pass until the books balance and nothing is under way.
-// Then it checks the rules for the end. Dead processes stay dead, as long as one lives.
+// quiet lets everything go through and time pass until the books balance and nothing is in
+// progress. Then it checks the rules for the end. Dead processes stay dead, as long as one lives.
 func (r *rig) quiet() error {
 	r.path.note("quiet")
 	r.heal()

@@ -326,7 +326,7 @@ func (s *keptStmt) Close() error {
 	return nil
 }
 
-// ExecContext notes that something was written.
+// ExecContext records that something was written.
 func (s *keptStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
 	result, err := s.stmt.ExecContext(ctx, args)
 	n := int64(1)
@@ -337,8 +337,8 @@ func (s *keptStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (d
 	return result, err
 }
 
-// QueryContext answers from memory where nothing was written since the answer. Within a
-// transaction a reader sees an earlier state.
+// QueryContext answers from memory if nothing was written since the answer. Within a transaction a
+// reader sees an earlier state.
 func (s *keptStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
 	q, ok := questionOf(s.text, args)
 	if !ok || !s.conn.reads || s.conn.in {
@@ -349,7 +349,7 @@ func (s *keptStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (
 	return s.conn.disk.answers.of(q, func() (driver.Rows, error) { return s.stmt.QueryContext(ctx, args) })
 }
 
-// ran notes that a statement has changed so many rows, or may have.
+// ran records that a statement has changed so many rows, or may have.
 func (c *keptConn) ran(text string, rows int64) {
 	verb, _, _ := strings.Cut(text, " ")
 	switch verb {

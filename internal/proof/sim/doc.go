@@ -37,7 +37,7 @@
 //   - To a process: it crashes, it is stopped and goes on, it can't reach one of the servers. The
 //     only process of an installation dies with its Redis, and starts again alone.
 //   - To Redis, all of it or one shard's: it fails over to a replica that lags, it is emptied.
-//   - To the queue: partitions without a leader, a lost tail, a topic made anew, a rebalance.
+//   - To the queue: partitions without a leader, a lost tail, a topic made again, a rebalance.
 //   - To the database: it is restored to an earlier moment, somebody has a stock row, its clock
 //     jumps.
 //

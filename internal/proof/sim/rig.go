@@ -85,7 +85,7 @@ type rig struct {
 	backup    image  // nil is none
 	restores  int
 	restarts  int                         // of the only process, with all that it has
-	tails     int                         // tails that the log has lost, and topics that were made anew
+	tails     int                         // tails that the log has lost, and topics that were made again
 	gone      map[seckill.OrderID]bool    // orders of which the log lost a record
 	locks     map[seckill.StockKey]func() // locked stock rows, and how to unlock them
 	skew      atomic.Int64                // by how much the database's clock is ahead of all others
@@ -406,7 +406,7 @@ func (r *rig) epochNumber(ref inventory.Ref) int {
 	return at + 1
 }
 
-// fails notes the first law that breaks.
+// fails records the first law that breaks.
 func (r *rig) fails(format string, args ...any) {
 	if r.broken == "" {
 		r.broken = fmt.Sprintf(format, args...)
