@@ -424,7 +424,7 @@ func (v *topView) servers() []string {
 func (v *topView) limits() []string {
 	var lines []string
 	if len(v.snapshot.Limits) == 0 {
-		lines = append(lines, v.title("LIMITS"), "no node asks now")
+		lines = append(lines, v.title("LIMITS"), "no limit is used now")
 	} else {
 		t := newTopTable("LIMIT", "KEY:2", "MODE:1", ">RATE", ">ALLOWED/S", ">REFUSED/S", ">SHADOWED/S:3")
 		for i := range v.snapshot.Limits {
