@@ -66,11 +66,11 @@ type PaymentState string
 const (
 	PaymentStateBooked PaymentState = "booked" // it paid its order
 	PaymentStateEarly  PaymentState = "early"  // its order has no row yet
-	PaymentStateDue    PaymentState = "due"    // it has to go back
+	PaymentStateDue    PaymentState = "due"    // it must be refunded
 	PaymentStateDone   PaymentState = "done"   // it went back
 )
 
-// RefundCause is why a payment has to go back.
+// RefundCause is why a payment must be refunded.
 type RefundCause string
 
 // The causes.

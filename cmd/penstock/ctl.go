@@ -31,7 +31,7 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 		group("activities", "Sales", activityCommands()...),
 		group("stock", "Units", restockCommand()),
 		group("orders", "Orders: find them, and what happened to them", orderCommands()...),
-		group("refunds", "Refunds: money that has to go back", refundCommands()...),
+		group("refunds", "Refunds: money that must be refunded", refundCommands()...),
 		auditItems("audit [ACTIVITY...]"),
 		group("limits", "Rate limits of merchants, callers, users and others", limitCommands()...),
 		group("switches", "Switches that turn parts of the service on or off", switchCommands()...),

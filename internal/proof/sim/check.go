@@ -584,7 +584,7 @@ func (r *rig) checkMoney(orders []seckill.Order) error {
 			case p.State == seckill.PaymentStateEarly && o.ID == "" && !r.lossy() && !r.rebuilt():
 				r.fails("L4 %s was taken for an order that never was", name)
 			case p.State == seckill.PaymentStateDue && p.Cause != seckill.CauseWrongAmount && o.State == seckill.OrderPending:
-				r.fails("L4 %s has to go back, and its order is %s", name, orderState(o))
+				r.fails("L4 %s must be refunded, and its order is %s", name, orderState(o))
 			}
 		}
 	}
