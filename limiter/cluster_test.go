@@ -425,7 +425,8 @@ func TestCluster_PoolForgets(t *testing.T) {
 
 // TestCluster_ChargesWhatIsGivenAlone: exchanges of three nodes are late, fail, or are lost half
 // way, again and again. A node decides alone then, while the pool grants the others what it has.
-// What was given alone is charged, once: so what is let in doesn't grow beyond the limit with time.
+// Tokens that were given alone are charged once, so the admitted tokens don't grow beyond the limit
+// over time.
 func TestCluster_ChargesWhatIsGivenAlone(t *testing.T) {
 	raced.Skip(t)
 	for _, c := range []struct {
@@ -502,8 +503,8 @@ func TestCluster_GivesBack(t *testing.T) {
 	})
 }
 
-// TestL8_WhatIsOwedIsBounded invents 100,000 users while the pool is away. What is kept of them is
-// bounded, and is told in rounds of a bounded size when it is back, once for each.
+// TestL8_WhatIsOwedIsBounded invents 100,000 users while the pool can't be reached. The memory for
+// them is bounded. When the pool is back, each is reported once, in rounds of a bounded size.
 func TestL8_WhatIsOwedIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: User, Rate: 1, Burst: 5}))

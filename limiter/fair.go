@@ -82,8 +82,8 @@ const (
 	// paceBurst is how much of a share may be spent at once, as time, because requests come in
 	// bursts.
 	paceBurst = int64(500e6)
-	// divided is the part of the rest that is divided. What is left compensates that purchases come
-	// unevenly.
+	// divided is the part of the rest that is divided. The other part is a margin, because
+	// purchases come unevenly.
 	divided = 0.99
 	// reserveSpan is the size of the reserve of the global bucket for purchases within their share,
 	// in seconds of the rate. It is at most half of the bucket.

@@ -7,8 +7,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Range and resolution of every histogram: what is faster than a microsecond or slower than a
-// minute is counted at the edge.
+// Range and resolution of every histogram: latencies below a microsecond or above a minute are
+// counted at the edge.
 const (
 	shortestLatency = time.Microsecond
 	longestLatency  = time.Minute

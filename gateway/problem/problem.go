@@ -159,8 +159,8 @@ func appendText(dst []byte, name, value string) []byte {
 	return AppendString(dst, value)
 }
 
-// AppendString appends s to dst as a JSON string. What isn't UTF-8 becomes U+FFFD: names of unknown
-// fields come from outside.
+// AppendString appends s to dst as a JSON string. Bytes that aren't UTF-8 become U+FFFD, because
+// names of unknown fields come from outside.
 func AppendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')

@@ -5,7 +5,7 @@
 //   - Redis is miniredis, with the real scripts, and a clock that lets its keys expire. It is only
 //     in memory: each start begins empty, and a rebuild fills it, as for every Redis that has
 //     forgotten its data.
-//   - Kafka is kfake, with the real client, and its log on disk. What it acknowledged survives kill
+//   - Kafka is kfake, with the real client, and its log on disk. Acknowledged records survive kill
 //     -9, and so do committed offsets; with Config.Durable they survive a power failure, too
 //     (docs/adr/0006-embedded-durability.md).
 //   - Only one process at a time can use the directory; a second one gets an error that names the

@@ -64,7 +64,7 @@
 //   - Bury, or a cancellation of a queued order, and Accept of one order: both insert it, and the
 //     primary key decides. The second one begins again and finds the first one's row.
 //   - Fence and Accept, Bury or Withdraw: they hold the shard's row FOR SHARE, and the fence
-//     updates it. What comes after the fence reads the new epoch, and makes nothing of an older
+//     updates it. Transactions after the fence read the new epoch, and write nothing for an older
 //     one.
 //   - Restock or Withdraw and Snapshot: the outbox row is there at the snapshot's moment, and goes
 //     with it; or it comes later, and is delivered to the new epoch. Between fence and snapshot

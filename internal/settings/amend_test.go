@@ -195,7 +195,7 @@ func TestAmend_OnOneNode(t *testing.T) {
 	})
 }
 
-// The board forgets with its Redis. What was amended stays, and is pinned again.
+// The board forgets with its Redis. The amendments stay, and are pinned again.
 func TestAmend_SurvivesAnEmptiedBoard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)

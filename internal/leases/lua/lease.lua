@@ -45,18 +45,18 @@
 --
 -- Invariants:
 --   In any time t a bucket grants at most its burst and what the rate gives in t, and so much less
---     as it is charged. What is owed is charged once, no matter how often a caller tells it. What
---   the last 16 callers of this minute were charged for is known. What the bucket had no room for
---   in the same time, of a minute at most, pays for it first. Of the rest, only what is young may
---   leave the bucket below empty. A clock that goes back makes no bucket emptier than empty, so it
---   fills from there; one that jumps ahead is worth one full bucket. A bucket that is full, or that
---   the server forgot, is no fuller than the caller takes it for. When the terms change the bucket
---   keeps its tokens, as far as they fit. In a day a bucket grants at most its quota, but for
---   tokens that come back after the day has changed. A clock that goes back by a day or less stays
---   on the later day. All tokens of a day only grow. Where the server has fewer than a caller knew,
---   it lost some, in a failover or a restart, and goes on with what that caller knew. A call that
---   changes nothing but the clock's flow writes nothing. A key outlives its bucket's filling by
---   some seconds, and its day, and nothing relies on that.
+--     as it is charged. Owed tokens are charged once, even if a caller reports them again: the
+--   charges of the last 16 callers of this minute are remembered. Gains of the same time for which
+--   the bucket had no room, at most of a minute, pay for them first. Of the rest, only what is
+--   young may leave the bucket below empty. A clock that goes back makes no bucket emptier than
+--   empty, so it fills from there; one that jumps ahead is worth one full bucket. A bucket that is
+--   full, or that the server forgot, is no fuller than the caller takes it for. When the terms
+--   change the bucket keeps its tokens, as far as they fit. In a day a bucket grants at most its
+--   quota, but for tokens that come back after the day has changed. A clock that goes back by a day
+--   or less stays on the later day. All tokens of a day only grow. Where the server has fewer than
+--   a caller knew, it lost some, in a failover or a restart, and goes on with what that caller
+--   knew. A call that changes nothing but the clock's flow writes nothing. A key outlives its
+--   bucket's filling by some seconds, and its day, and nothing relies on that.
 --
 -- Cost: TIME, and GET and SET for each key. O(keys).
 local time = redis.call('TIME')

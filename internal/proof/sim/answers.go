@@ -56,14 +56,15 @@ func (a *answers) forget() {
 	clear(a.known)
 }
 
-// version returns how often something was written. What is read between two equal ones is the same.
+// version returns how often something was written. Reads between two equal versions give the same
+// result.
 func (a *answers) version() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.epoch
 }
 
-// of returns the answer to a question. What is asked while something is written is not kept.
+// of returns the answer to a question. An answer during a write is not kept.
 func (a *answers) of(q question, ask func() (driver.Rows, error)) (driver.Rows, error) {
 	a.mu.Lock()
 	epoch := a.epoch

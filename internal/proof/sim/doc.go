@@ -43,7 +43,7 @@
 //
 // # What drives it
 //
-//   - chaos.go: a seed. Which faults there are at all is chosen first, then every step.
+//   - chaos.go: a seed. It first chooses which faults can happen at all, then every step.
 //   - scenario.go: a text file of testdata. There is one for each row of the design's crash table,
 //     for the faults of its section 12, and for the paths in
 //     internal/proof/protocol/testdata/mutants that are about the order of the code.
