@@ -44,8 +44,8 @@
 --             5  The day, and all tokens granted on it.
 --
 -- Invariants:
---   In any time t a bucket grants at most its burst and what the rate gives in t. What it is charged
---     is subtracted from that.
+--   In any time t a bucket grants at most its burst and what the rate gives in t. Charges are
+--     subtracted from that.
 --   Owed tokens are charged once, even if a caller reports them again: the charges of the last 16
 --     callers of this minute are remembered.
 --   Gains of the same time for which the bucket had no room, at most of a minute, pay for them
