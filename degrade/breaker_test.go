@@ -684,7 +684,7 @@ func TestBreaker_Concurrently(t *testing.T) {
 }
 
 // breakerModel computes the right behaviour of a breaker from its rules alone. It keeps every call
-// and counts anew each time.
+// and counts them again each time.
 type breakerModel struct {
 	cfg       BreakerConfig
 	mode      BreakerMode

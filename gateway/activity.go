@@ -68,7 +68,7 @@ func mayRead(caller *seckill.Caller, sale *seckill.Sale) bool {
 }
 
 // activityPages keeps the rendered pages of the activities of the catalog in force. A page is
-// rendered anew when its activity has changed, or an item was seen to have sold out or come back.
+// rendered again when its activity has changed, or an item was seen to have sold out or come back.
 type activityPages struct {
 	// Fixed.
 	started time.Time

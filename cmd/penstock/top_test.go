@@ -21,7 +21,7 @@ import (
 )
 
 // updateFrames is the environment variable that makes the test write the frames in testdata/top
-// anew.
+// again.
 const updateFrames = "PENSTOCK_UPDATE_FRAMES"
 
 func ptr[T any](v T) *T { return &v }

@@ -29,7 +29,7 @@ type answer struct {
 // question is a query with its arguments.
 type question struct{ text, args string }
 
-// questionOf returns the question; ok is false where it has to be asked anew each time.
+// questionOf returns the question; ok is false where it has to be asked again each time.
 func questionOf(text string, args []driver.NamedValue) (q question, ok bool) {
 	var room [128]byte
 	key := room[:0]

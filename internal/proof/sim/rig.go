@@ -211,7 +211,7 @@ func (r *rig) restore() error {
 }
 
 // restart ends the only process and starts it again, as with embedded parts: the database opens
-// anew, Redis is empty, and only pages are still on their way.
+// again, Redis is empty, and only pages are still on their way.
 func (r *rig) restart(p *process) error {
 	r.crash(p)
 	r.wire.dropLate(func(c *call) bool { return c.method != callPut })
@@ -235,7 +235,7 @@ func (r *rig) restart(p *process) error {
 // loseTail loses the last records of a partition of the log.
 func (r *rig) loseTail(p, n int) { r.forgetRecords(r.log.loseTail(p, n)) }
 
-// makeAnew makes the topic anew.
+// makeAnew makes the topic again.
 func (r *rig) makeAnew() { r.forgetRecords(r.log.makeAnew()) }
 
 func (r *rig) forgetRecords(records []record) {
