@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Emergency reports whether the switch can be set while the database is away.
+// Emergency reports whether the switch can be set while the database can't be reached.
 func (n Name) Emergency() bool {
 	switch n {
 	case Orders, Admission, LevelSwitch, RedisBreaker, KafkaBreaker, DatabaseBreaker:
@@ -15,7 +15,7 @@ func (n Name) Emergency() bool {
 	return false
 }
 
-// EmergencyNames returns the switches that can be set while the database is away.
+// EmergencyNames returns the switches that can be set while the database can't be reached.
 func EmergencyNames() []Name {
 	var out []Name
 	for _, k := range kinds() {
@@ -26,13 +26,13 @@ func EmergencyNames() []Name {
 	return out
 }
 
-// Amendment is a change of one switch that was made while the database was away.
+// Amendment is a change of one switch that was made while the database couldn't be reached.
 type Amendment struct {
 	Switch
 	Unset bool `json:"unset,omitempty"` // the value of the scope is removed
 }
 
-// maxRecorded is how many ids of amendments a document remembers: more than may wait at once.
+// maxRecorded is how many ids of amendments a document remembers: more than can wait at one time.
 const maxRecorded = 128
 
 // AmendDocument returns the text of a document with an amendment, and with its id; recorded is true

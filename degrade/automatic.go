@@ -13,21 +13,21 @@ type Signals struct {
 	Open       []string      // breakers that are open or half-open
 }
 
-// AutomaticConfig says when a level is entered and left by itself. The zero value of a field is its
-// default.
+// AutomaticConfig says when a level is entered and left automatically. The zero value of a field
+// means its default.
 type AutomaticConfig struct {
-	// QueueDelay has the delays from which D1, D2 and D3 are entered. Lag has those of D1 and D2
-	// only: promises can wait in the queue, so slow workers or a missing database are no reason to
-	// refuse buyers. An open breaker means D1: it already protects its dependency, and clients
+	// QueueDelay has the delays at which D1, D2 and D3 are entered. Lag has thresholds for D1 and
+	// D2 only: promises can wait in the queue, so slow workers or a missing database are no reason
+	// to refuse buyers. An open breaker means D1: it already protects its dependency, and clients
 	// should poll more slowly.
 	QueueDelay [MaxAutomatic]time.Duration
 	Lag        [D2]int64
-	// Hold is how long a signal must last before a level is entered. Default 1 s: a crowd that is
-	// served within a second needs no level.
+	// Hold is how long a signal must last before a level is entered. Default 1 s: a crowd that can
+	// be served within a second needs no level.
 	Hold time.Duration
-	// Dwell is how long a level is kept at least, and how long the signals must stay below the
-	// share Below of the level's threshold. Default 10 s. A level that is entered again within
-	// Again doubles it, up to MaxDwell. Defaults 1 min and 5 min.
+	// Dwell is the least time for which a level is kept, and for which the signals must stay below
+	// the share Below of the level's threshold. Default 10 s. If a level is entered again within
+	// the time Again, Dwell is doubled, up to MaxDwell. Defaults 1 min and 5 min.
 	Dwell, Again, MaxDwell time.Duration
 }
 
@@ -43,22 +43,22 @@ func DefaultAutomaticConfig() AutomaticConfig {
 	}
 }
 
-// Automatic finds the level that a node's signals ask for, with hysteresis: it goes up at once by
-// as many levels as it must, and down one at a time. It is used by one goroutine.
+// Automatic finds the level that a node's signals ask for, with hysteresis: it goes up at once, by
+// as many levels as needed, and down one level at a time. It is used by one goroutine.
 type Automatic struct {
 	cfg AutomaticConfig
 
 	level   Level
 	since   time.Duration // when level was entered
-	left    time.Duration // when a level was last left downwards; negative before
+	left    time.Duration // when a level was last left downwards; negative if that never happened
 	dwell   time.Duration
 	higher  Level         // the level that the signals have asked for since rising
-	rising  time.Duration // negative: they don't ask for more
-	calm    time.Duration // since when the signals are low enough to leave; negative: they aren't
+	rising  time.Duration // negative if they don't ask for a higher level
+	calm    time.Duration // since when the signals are low enough to leave the level; negative if they aren't
 	reasons string
 }
 
-// NewAutomatic makes one at D0.
+// NewAutomatic makes an Automatic at level D0.
 func NewAutomatic(cfg AutomaticConfig) *Automatic {
 	return &Automatic{cfg: cfg, left: -1, rising: -1, calm: -1, dwell: cfg.Dwell}
 }
@@ -73,7 +73,7 @@ func (a *Automatic) Step(s Signals, now time.Duration) (Level, string) {
 	case a.rising < 0:
 		a.rising, a.higher = now, wants
 	default:
-		a.higher = min(a.higher, wants) // what lasted all the while
+		a.higher = min(a.higher, wants) // the level for which the signals have lasted the whole time
 	}
 	if a.rising >= 0 && now-a.rising >= a.cfg.Hold {
 		a.enter(a.higher, why, now)
@@ -104,8 +104,8 @@ func (a *Automatic) enter(l Level, why string, now time.Duration) {
 	a.level, a.since, a.reasons, a.rising, a.calm = l, now, why, -1, -1
 }
 
-// level returns the level that signals ask for where each threshold is taken at a share in percent,
-// and which signals they are.
+// level returns the level that the signals ask for, and which signals ask for it. Each threshold is
+// taken at a share, in percent.
 func (c *AutomaticConfig) level(s Signals, percent int64) (l Level, why string) {
 	var reasons []string
 	take := func(to Level, reason string) {

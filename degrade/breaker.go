@@ -13,14 +13,14 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// ErrOpen is the error of a breaker that lets no call begin. It is a refusal: the dependency was
-// not called.
+// ErrOpen is the error of a breaker that refuses a call. It is a refusal: the dependency was not
+// called.
 var ErrOpen = errors.New("circuit breaker is open")
 
-// The results of a call for gobreaker.
+// The results of a call, as gobreaker gets them.
 var (
 	errCounts     = errors.New("counts against the dependency")
-	errNeutral    = errors.New("says nothing about the dependency")
+	errNeutral    = errors.New("doesn't count for or against the dependency")
 	errUnfinished = errors.New("call panicked or ended its goroutine")
 )
 
@@ -31,10 +31,10 @@ type BreakerState int32
 const (
 	StateClosed   BreakerState = iota // every call begins
 	StateOpen                         // no call begins
-	StateHalfOpen                     // as many calls begin as there are probes
+	StateHalfOpen                     // only the probes begin
 )
 
-// String is the state as metrics have it.
+// String is the state's name in metrics.
 func (s BreakerState) String() string { return [...]string{"closed", "open", "half-open"}[s] }
 
 // BreakerMode is the mode of a breaker.
@@ -42,28 +42,28 @@ type BreakerMode int32
 
 // The modes.
 const (
-	BreakerAuto    BreakerMode = iota // the breaker, by what it sees
-	BreakerOpen                       // a person: the dependency is not called
-	BreakerClosed                     // a person: the dependency is called
+	BreakerAuto    BreakerMode = iota // the breaker decides by the results of calls
+	BreakerOpen                       // a person decides that the dependency is not called
+	BreakerClosed                     // a person decides that the dependency is called
 	BreakerObserve                    // the breaker changes its states and counts what it would refuse, but refuses nothing
 )
 
-// String is the mode as people write it.
+// String is the mode's name for people.
 func (m BreakerMode) String() string { return [...]string{"auto", "open", "closed", "observe"}[m] }
 
-// BreakerConfig is a breaker's configuration. If calls are batched, a call is a whole batch.
+// BreakerConfig is a breaker's configuration. If calls are batched, one batch is one call.
 type BreakerConfig struct {
-	// Name is the dependency's, for OnChange.
+	// Name is the name of the dependency, for OnChange.
 	Name string
-	// Window is how far back calls count, by when they ended: a call that took longer than the
-	// window must count, too. Default 2 s: as long as a buyer waits for an answer, so that an
-	// outage is over in the counts when it is over for buyers.
+	// Window is how far back calls count, by the time at which they ended, so that a call that took
+	// longer than the window counts, too. Default 2 s: a buyer waits that long for an answer, so
+	// the counts forget an outage when buyers no longer feel it.
 	Window time.Duration
-	// MinCalls is how many calls must have ended in the window for it to be judged. Default 5: one
-	// lost connection fails a batch or two, and a call is a batch, so that a window has few.
+	// MinCalls is how many calls must have ended in the window before it is judged. Default 5: one
+	// lost connection fails a batch or two, and a window has few calls, because a call is a batch.
 	MinCalls int
 	// FailRatio is the share of failed calls in the window that opens the breaker. Default 0.5: at
-	// half, a retry is as likely to do harm as good.
+	// a half, a retry does as much harm as good.
 	FailRatio float64
 	// Slow is how long a call may take without being slow. Default 500 ms: half of Deadline, a
 	// hundred times what a healthy dependency takes for a batch.
@@ -71,22 +71,23 @@ type BreakerConfig struct {
 	// SlowRatio is the share of slow calls in the window that opens the breaker. Default 0.6: more
 	// than for failures, because a slow answer is an answer.
 	SlowRatio float64
-	// FirstPause is how long the breaker stays open at first; each time that it opens again without
-	// having been closed for a while doubles it. It varies by a fifth up and down, so that nodes
-	// don't come back all at once. Default 500 ms: a failover takes longer, a reconnect less.
+	// FirstPause is how long the breaker stays open at first. When it opens again without having
+	// been closed for a while, the pause doubles. The pause varies by a fifth up and down, so that
+	// nodes don't come back all at once. Default 500 ms: a failover takes longer, a reconnect takes
+	// less.
 	FirstPause time.Duration
-	// LongestPause bounds the pause, with its variation. Default 2 s: so orders are taken again
-	// within 5 s of the dependency's return, with the time that the probes take.
+	// LongestPause bounds the pause, with its variation. Default 2 s: with the time for the probes,
+	// orders are taken again within 5 s after the dependency is back.
 	LongestPause time.Duration
 	// Probes is how many calls begin after a pause, and must all succeed for the breaker to close.
 	// Default 3: one success may be luck.
 	Probes int
-	// Deadline is the most that a call takes by its own timeout. The breaker doesn't enforce it: it
-	// takes the place of a probe back that hasn't ended after twice that time. Default 1 s, as
-	// calls of the stock have.
+	// Deadline is the most that a call takes by its own timeout. The breaker doesn't enforce it.
+	// But if a probe hasn't ended after twice this time, its place is given to another probe.
+	// Default 1 s, like the timeout of calls to the stock.
 	Deadline time.Duration
-	// OnChange, if set, is called for changes of state: one at a time, in order, each from the
-	// state of the call before. A state that ended before its call is left out. It runs on the
+	// OnChange, if set, is called for changes of state: one at a time, in order. Its from is always
+	// the to of the call before. A state that ended before its call is left out. It runs on the
 	// goroutine that made the change, without a lock, and may call the breaker.
 	OnChange func(name string, from, to BreakerState)
 }
@@ -108,20 +109,20 @@ func DefaultBreakerConfig(name string) BreakerConfig {
 }
 
 const (
-	// buckets is into how many parts a window is cut: it forgets a part at a time.
+	// buckets is the number of parts of a window. It forgets one part at a time.
 	buckets = 10
-	// jitter is by how much pauses vary, up and down.
+	// jitter is the share by which pauses vary, up and down.
 	jitter = 0.2
-	// calm is how many times LongestPause a breaker must be closed until the next pause is
-	// FirstPause again. A dependency that fails sooner probably fails under the load, so it gets
-	// longer pauses.
+	// calm is the time, as a multiple of LongestPause, for which a breaker must be closed before
+	// the next pause is FirstPause again. A dependency that fails sooner probably fails because of
+	// the load, so its pauses get longer.
 	calm = 5
 
-	longestWindow = time.Hour // bounds all times, so that no sum of them overflows
-	mostCalls     = 1_000_000 // bounds numbers, to keep gobreaker's 32 bits far away
+	longestWindow = time.Hour // bounds all times, so that their sums don't overflow
+	mostCalls     = 1_000_000 // bounds all numbers, far below gobreaker's 32 bits
 )
 
-// Validate checks the values, and each against the others.
+// Validate checks each value, and that the values fit together.
 func (c BreakerConfig) Validate() error {
 	if c.Name == "" {
 		return errors.New("Name must not be empty")
@@ -133,7 +134,7 @@ func (c BreakerConfig) Validate() error {
 	}{
 		{"Window", c.Window, buckets * time.Millisecond, longestWindow},
 		{"Deadline", c.Deadline, time.Millisecond, longestWindow},
-		{"Slow", c.Slow, time.Microsecond, c.Deadline}, // above Deadline no call would be slow
+		{"Slow", c.Slow, time.Microsecond, c.Deadline}, // with more than Deadline, no call would be slow
 		{"LongestPause", c.LongestPause, time.Millisecond, longestWindow},
 		{"FirstPause", c.FirstPause, time.Millisecond, c.LongestPause},
 	} {
@@ -153,7 +154,7 @@ func (c BreakerConfig) Validate() error {
 		name  string
 		value float64
 	}{{"FailRatio", c.FailRatio}, {"SlowRatio", c.SlowRatio}} {
-		if !(r.value > 0 && r.value <= 1) { // NaN is neither
+		if !(r.value > 0 && r.value <= 1) { // this form refuses NaN, too
 			return fmt.Errorf("%s must be above 0 and at most 1, not %v", r.name, r.value)
 		}
 	}
@@ -168,30 +169,31 @@ func (c BreakerConfig) Validate() error {
 //	  ▲                                 │ pause over  │
 //	  └─────── all probes succeeded ── half-open ─────┘
 //
-// Three gobreakers count and decide; what they lack is here:
-//   - Their modes, pause and counts can't be set from outside: they are replaced. A period is from
-//     one change of state to the next, and the results of calls that began in an earlier one don't
-//     count.
-//   - They tell failed from not failed. Slow calls have a window of their own.
-//   - They count a call in the part of the window in which it began, and forget it when that has
-//     passed: a call that times out after longer than the window would never count. Here both steps
-//     are made when it ends.
-//   - Half-open ends by results alone: a probe that never ends would keep its place, and the
-//     breaker shut, forever. Here it loses it.
-//   - Asking one for its state can change it, and takes a lock. Here neither is so.
+// Three gobreakers count and decide. This type adds what they lack:
+//   - Their modes, pauses and counts can't be changed from outside, so they are replaced by new
+//     ones. A period is the time from one change of state to the next, and results of calls that
+//     began in an earlier period don't count.
+//   - They only know failed and not failed. Here slow calls have a window of their own.
+//   - They count a call in the part of the window in which it began, and forget it when that part
+//     has passed. So a call that times out after more than the window would never count. Here a
+//     call is counted when it ends.
+//   - They leave the half-open state only by results. A probe that never ends would keep its place
+//     for ever, and the breaker would stay half-open. Here such a probe loses its place.
+//   - Asking a gobreaker for its state can change the state, and takes a lock. Here it does
+//     neither.
 type Breaker struct {
 	cfg    BreakerConfig
-	start  time.Time      // times are durations since it, so steps of the wall clock don't matter
+	start  time.Time      // all times are durations since start, so that steps of the wall clock don't matter
 	random func() float64 // from 0 to 1
 	period atomic.Pointer[period]
-	_      [64]byte // period is read by every buyer: what follows is written by every call
+	_      [64]byte // a cache line between period, which every buyer reads, and the fields that every call writes
 
 	mu      sync.Mutex      // guards the following, all use of gobreakers, and the change of period
-	turned  gobreaker.State // where the last gobreaker that changed its state went
-	running []*probe        // since it opened last, the probes that haven't ended, oldest first
-	streak  int             // pauses without calm
-	told    BreakerState    // what OnChange knows
-	telling bool            // OnChange is being told
+	turned  gobreaker.State // the new state of the last gobreaker that changed its state
+	running []*probe        // probes since it last opened that haven't ended, oldest first
+	streak  int             // number of pauses without a calm time between them
+	told    BreakerState    // the last state that OnChange was told
+	telling bool            // OnChange is being called
 	calls   int64
 	failed  int64
 	slow    int64
@@ -212,11 +214,11 @@ type period struct {
 	since time.Duration
 	until atomic.Int64 // calls are refused before this time since the breaker's start
 
-	// Of StateClosed: calls that ended, by whether they failed, and by whether they were slow. They
-	// take no part in forced modes.
+	// For StateClosed. They get each call that has ended: failing by whether it failed, slow by
+	// whether it was slow. They are not used in forced modes.
 	failing, slow *gobreaker.CircuitBreaker[struct{}]
-	// For StateOpen and StateHalfOpen, if they were not forced. The gobreaker's own pause ends at
-	// once, because it couldn't be ended early.
+	// For StateOpen and StateHalfOpen, if these were not forced. The gobreaker's own pause is made
+	// to end at once, because it could not be ended early.
 	probes *gobreaker.TwoStepCircuitBreaker[struct{}]
 }
 
@@ -230,7 +232,7 @@ func (p *period) refuses(now time.Duration) bool { return int64(now) < p.until.L
 type probe struct {
 	began   time.Duration
 	done    func(error)
-	settled bool // gobreaker has its result
+	settled bool // gobreaker has its result already
 }
 
 // NewBreaker makes a closed breaker.
@@ -239,21 +241,22 @@ func NewBreaker(cfg BreakerConfig) (*Breaker, error) {
 		return nil, fmt.Errorf("breaker %q: %w", cfg.Name, err)
 	}
 	b := &Breaker{cfg: cfg, start: time.Now(), random: rand.Float64}
-	b.closeLocked(BreakerAuto, 0) // nobody else knows it yet
+	b.closeLocked(BreakerAuto, 0) // no other goroutine has it yet
 	return b, nil
 }
 
 func (b *Breaker) clock() time.Duration { return time.Since(b.start) }
 
-// Refuses reports whether Begin would refuse now. It is for refusing before any work: while the
-// breaker is closed it costs an atomic load. Begin may still refuse, because only Begin gives out
-// the places of probes.
+// Refuses reports whether Begin would refuse now. With it, a request can be refused before any
+// work. While the breaker is closed it costs one atomic load. Begin may still refuse, because only
+// Begin gives out the places of probes.
 func (b *Breaker) Refuses() bool {
 	p := b.period.Load()
 	return p.state != StateClosed && b.turnsAway(p)
 }
 
-// turnsAway says whether a call is refused without looking for a place, and counts it.
+// turnsAway reports whether a call is refused without looking for a place for a probe. It counts
+// such a call.
 func (b *Breaker) turnsAway(p *period) bool {
 	if !p.refuses(b.clock()) {
 		return false
@@ -262,15 +265,15 @@ func (b *Breaker) turnsAway(p *period) bool {
 	return p.mode != BreakerObserve
 }
 
-// BreakerCall is a call that has begun. The zero value is none, and ends as such.
+// BreakerCall is a call that has begun. The zero value is no call, and its methods do nothing.
 type BreakerCall struct {
 	breaker *Breaker
-	period  *period // nil: its result is counted, but decides nothing
+	period  *period // nil: its result is counted, but has no effect
 	probe   *probe
 	began   time.Duration
 }
 
-// Begin begins a call, or returns ErrOpen. End or Abandon each call once.
+// Begin begins a call, or returns ErrOpen. Each call must get one End or one Abandon.
 func (b *Breaker) Begin() (BreakerCall, error) {
 	p := b.period.Load()
 	if p.state == StateClosed {
@@ -284,7 +287,7 @@ func (b *Breaker) beginProbe() (BreakerCall, error) {
 	call := BreakerCall{breaker: b, began: now}
 	b.mu.Lock()
 	p := b.period.Load()
-	if p.state == StateClosed { // since a moment ago
+	if p.state == StateClosed { // it was closed a moment ago
 		b.mu.Unlock()
 		call.period = p
 		return call, nil
@@ -307,11 +310,11 @@ func (b *Breaker) beginProbe() (BreakerCall, error) {
 	return call, nil
 }
 
-// placeLocked takes the place of a probe, and returns how to give its result; nil where there is
-// none.
+// placeLocked takes a place for a probe, and returns the function that gives its result. It returns
+// nil if there is no place.
 func (b *Breaker) placeLocked(now time.Duration) (done func(error)) {
 	p := b.period.Load()
-	if p.refuses(now) { // for ever, if it was forced
+	if p.refuses(now) { // without an end, if the state was forced
 		return nil
 	}
 	for len(b.running) > 0 && now >= b.running[0].began+2*b.cfg.Deadline {
@@ -325,8 +328,8 @@ func (b *Breaker) placeLocked(now time.Duration) (done func(error)) {
 	return done
 }
 
-// weighLocked refuses calls while all places are taken, at most until the oldest probe loses its
-// place.
+// weighLocked refuses calls while all places are taken, but at most until the oldest probe loses
+// its place.
 func (b *Breaker) weighLocked() {
 	p := b.period.Load()
 	if p.state != StateHalfOpen {
@@ -353,10 +356,9 @@ func (b *Breaker) settleLocked(pr *probe, result error, now time.Duration) {
 	b.weighLocked()
 }
 
-// End ends the call: nil is a success, context.Canceled says nothing about the dependency, any
-// other error is a failure. A business verdict, such as sold out, is a success: the dependency
-// answered. A call that took longer than Slow is slow, whatever its result; as a probe, that is a
-// failure.
+// End ends the call: nil is a success, context.Canceled doesn't count, and any other error is a
+// failure. A business verdict, such as sold out, is a success, because the dependency answered. A
+// call that took longer than Slow is slow, whatever its result. For a probe, slow is a failure.
 func (c BreakerCall) End(err error) {
 	b := c.breaker
 	if b == nil {
@@ -379,8 +381,8 @@ func (c BreakerCall) End(err error) {
 	b.tell(news)
 }
 
-// Abandon ends a call that didn't ask the dependency: it doesn't count, and a probe's place is free
-// again.
+// Abandon ends a call that didn't ask the dependency. It doesn't count, and the place of a probe is
+// free again.
 func (c BreakerCall) Abandon() { c.End(context.Canceled) }
 
 // Do calls f, which must have its own timeout. A panic or runtime.Goexit in f is a failure, and is
@@ -390,20 +392,20 @@ func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) (err er
 	if err != nil {
 		return err
 	}
-	err = errUnfinished // unless f returns
+	err = errUnfinished // stays so unless f returns
 	defer func() { call.End(err) }()
 	err = f(ctx)
 	return err
 }
 
-// Report reports a result without Begin: an acknowledgement of something sent earlier, or a finding
-// of a watchdog. took says when it began; 0 is an observation of this moment, such as "the oldest
-// record has waited for too long".
+// Report reports a result without Begin: the acknowledgement of something that was sent earlier, or
+// the finding of a watchdog. The call began took ago; 0 means an observation of this moment, such
+// as "the oldest record has waited for too long".
 //
 // As with End, a call that began before the breaker's last change of state doesn't count, with one
 // exception: during a pause, a success that wasn't slow shows that the server works, and ends the
-// pause. Without a free place for a probe, a success doesn't count, and a failure counts for the
-// oldest probe.
+// pause. If no place for a probe is free, a success doesn't count, and a failure counts as the
+// result of the oldest probe.
 //
 // Reports alone don't bound how many calls are made until the first result after a pause. If
 // possible, Begin a call before any work and End it with its acknowledgement. Use Report only for
@@ -414,7 +416,7 @@ func (b *Breaker) Report(err error, took time.Duration) {
 	b.mu.Lock()
 	b.countLocked(o)
 	if p := b.period.Load(); o.neutral || p.forced() {
-		// It decides nothing.
+		// In a closed period there is nothing to decide.
 	} else if p.state == StateClosed {
 		if now-took >= p.since {
 			b.sampleLocked(p, o, now)
@@ -427,7 +429,7 @@ func (b *Breaker) Report(err error, took time.Duration) {
 	b.tell(news)
 }
 
-// signLocked judges a reported result of a dependency that isn't trusted now.
+// signLocked judges a reported result while the dependency is not trusted.
 func (b *Breaker) signLocked(p *period, o outcome, now, took time.Duration) {
 	begin := p.since
 	if p.state == StateOpen {
@@ -461,7 +463,7 @@ func (b *Breaker) judge(err error, took time.Duration) outcome {
 	return outcome{failed: err != nil, slow: took > b.cfg.Slow}
 }
 
-// result is the outcome as a probe's.
+// result returns the outcome as the result of a probe.
 func (o outcome) result() error {
 	switch {
 	case o.neutral:
@@ -485,13 +487,13 @@ func (b *Breaker) countLocked(o outcome) {
 	}
 }
 
-// sampleLocked puts a call that has ended in the windows of a closed breaker. Execute and not
-// Allow, which would allocate.
+// sampleLocked puts a call that has ended in the windows of a closed breaker. It uses Execute,
+// because Allow would allocate.
 func (b *Breaker) sampleLocked(p *period, o outcome, now time.Duration) {
 	if o.neutral || p.forced() {
 		return
 	}
-	_, _ = p.failing.Execute(answer(o.failed)) // its error is the one that answer gives it
+	_, _ = p.failing.Execute(answer(o.failed)) // it returns the error that answer has returned
 	_, _ = p.slow.Execute(answer(o.slow))
 	b.followLocked(now)
 }
@@ -506,7 +508,7 @@ func answer(bad bool) func() (struct{}, error) {
 func answerGood() (struct{}, error) { return struct{}{}, nil }
 func answerBad() (struct{}, error)  { return struct{}{}, errCounts }
 
-// followLocked changes the state where a gobreaker changed its own.
+// followLocked changes the state after a gobreaker has changed its own.
 func (b *Breaker) followLocked(now time.Duration) {
 	p := b.period.Load()
 	switch {
@@ -516,7 +518,8 @@ func (b *Breaker) followLocked(now time.Duration) {
 		}
 		b.openLocked(p.mode, now)
 	case b.turned == gobreaker.StateHalfOpen && p.state == StateOpen:
-		// Half-open is since the pause's end, so that what began without Begin since then counts.
+		// The half-open period begins at the end of the pause, so that calls without Begin count if
+		// they began after that.
 		b.period.Store(&period{mode: p.mode, state: StateHalfOpen, since: time.Duration(p.until.Load()), probes: p.probes})
 	case b.turned == gobreaker.StateClosed && p.state == StateHalfOpen:
 		b.closeLocked(p.mode, now)
@@ -544,12 +547,12 @@ func (b *Breaker) closeLocked(mode BreakerMode, now time.Duration) {
 func (b *Breaker) openLocked(mode BreakerMode, now time.Duration) {
 	p := &period{mode: mode, state: StateOpen, since: now, probes: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:   uint32(b.cfg.Probes),
-		Timeout:       1, // 0 would be its default
+		Timeout:       1, // 0 would mean gobreaker's default
 		ReadyToTrip:   func(gobreaker.Counts) bool { return true },
 		IsExcluded:    func(err error) bool { return errors.Is(err, errNeutral) },
 		OnStateChange: b.onTurnLocked,
 	})}
-	// It is made closed, and opens by its first failure.
+	// A new gobreaker is closed, so its first failure opens it.
 	if done, err := p.probes.Allow(); err == nil {
 		done(errCounts)
 	}
@@ -564,15 +567,15 @@ func (b *Breaker) onTurnLocked(_ string, _, to gobreaker.State) { b.turned = to 
 
 // pause returns how long the next pause is.
 func (b *Breaker) pause() time.Duration {
-	longest := float64(b.cfg.LongestPause) / (1 + jitter) // so that the longest ones vary, too
+	longest := float64(b.cfg.LongestPause) / (1 + jitter) // so that the longest pauses vary, too
 	length := min(float64(b.cfg.FirstPause)*math.Exp2(float64(b.streak)), longest)
 	return time.Duration(length * (1 - jitter + 2*jitter*b.random()))
 }
 
-// SetMode changes who decides. A change of mode forgets all results; calls in flight end without
-// effect on the state. It panics on an unknown mode.
+// SetMode changes who decides: the breaker or a person. A change of mode forgets all results, and
+// calls in progress end without an effect on the state. It panics on an unknown mode.
 func (b *Breaker) SetMode(mode BreakerMode) {
-	_ = mode.String() // panics before anything is changed
+	_ = mode.String() // panics before anything has changed
 	now := b.clock()
 	b.mu.Lock()
 	if b.period.Load().mode != mode {
@@ -590,13 +593,13 @@ func (b *Breaker) SetMode(mode BreakerMode) {
 	b.tell(news)
 }
 
-// newsLocked reports whether OnChange has to be called.
+// newsLocked reports whether OnChange must be called.
 func (b *Breaker) newsLocked() bool {
 	return b.cfg.OnChange != nil && !b.telling && b.told != b.period.Load().state
 }
 
-// tell tells OnChange until it knows the state. A goroutine that finds another one telling leaves
-// it to that one.
+// tell calls OnChange until it knows the current state. If another goroutine is doing that already,
+// tell leaves it to that goroutine.
 func (b *Breaker) tell(news bool) {
 	for news {
 		b.mu.Lock()
@@ -613,7 +616,7 @@ func (b *Breaker) tell(news bool) {
 }
 
 func (b *Breaker) tellChange(from, to BreakerState) {
-	defer func() { // even where it panics
+	defer func() { // also if OnChange panics
 		b.mu.Lock()
 		b.telling = false
 		b.mu.Unlock()
@@ -624,9 +627,9 @@ func (b *Breaker) tellChange(from, to BreakerState) {
 // Mode returns the mode.
 func (b *Breaker) Mode() BreakerMode { return b.period.Load().mode }
 
-// State returns the state. A breaker is half-open after its pause, even without a call since;
-// OnChange is called at the next call. In BreakerObserve it is the state that BreakerAuto would
-// have.
+// State returns the state. After its pause a breaker is half-open, even if no call came since;
+// OnChange is called at the next call. In BreakerObserve, State returns the state that BreakerAuto
+// would have.
 func (b *Breaker) State() BreakerState {
 	state, _ := b.stateAt(b.clock())
 	return state
@@ -642,11 +645,11 @@ func (b *Breaker) stateAt(now time.Duration) (state BreakerState, since time.Dur
 
 // BreakerStats is what a breaker has seen and done since it was made.
 type BreakerStats struct {
-	Calls      int64 // that ended or were reported; none that says nothing about the dependency
-	Failures   int64 // of them
-	Slow       int64 // of them, failed or not
-	Refused    int64 // by Begin; in BreakerObserve, what it would have refused
-	TurnedAway int64 // by Refuses, likewise
+	Calls      int64 // calls that ended or were reported, without those that don't count
+	Failures   int64 // those of Calls that failed
+	Slow       int64 // those of Calls that were slow, failed or not
+	Refused    int64 // refused by Begin; in BreakerObserve, calls that Begin would have refused
+	TurnedAway int64 // by Refuses; see Refused
 	Trips      int64 // how often it opened without being forced
 	Mode       BreakerMode
 	State      BreakerState

@@ -580,7 +580,7 @@ func TestBreaker_Allocations(t *testing.T) {
 	}
 }
 
-// After a pause exactly Probes calls get through, however many come at once.
+// After a pause exactly Probes calls get through, no matter how many come at once.
 func TestBreaker_ProbesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := testBreaker(t, nil)
@@ -684,7 +684,7 @@ func TestBreaker_Concurrently(t *testing.T) {
 }
 
 // breakerModel computes the right behaviour of a breaker from its rules alone. It keeps every call
-// and counts anew each time.
+// and counts them again each time.
 type breakerModel struct {
 	cfg       BreakerConfig
 	mode      BreakerMode

@@ -11,12 +11,12 @@ import (
 type Class uint8
 
 // The classes. Existing is the status, cancellation or payment of an order that exists; a repeat of
-// a purchase can't be told from a new one at the door.
+// a purchase is no part of it, because it can't be told from a new purchase before any work.
 const (
 	Existing Class = iota
 	NewOrder
 	Browsing
-	LoadTest // of callers with test traffic
+	LoadTest // visits of callers that send load tests
 )
 
 // Visit has the data for a decision. Its strings are not kept.
@@ -27,25 +27,25 @@ type Visit struct {
 	Activity string
 	SKU      string
 	User     string
-	Settled  bool // its answer is in memory: it needs no room, and doesn't Leave
+	Settled  bool // its answer is in memory, so it needs no room and no Leave
 
 	tenant *tenant // the merchant whose place it has, nil if not counted
 }
 
-// Cause is why a visit was sent away.
+// Cause is why a visit was refused.
 type Cause uint8
 
-// The causes; None is none.
+// The causes; None means that it was not refused.
 const (
 	None        Cause = iota
-	OrdersOff         // by the switch orders
-	NotAdmitted       // by the switch admission
-	BrowseOff         // by the switch browse
-	Full              // too much is under way for its class
+	OrdersOff         // refused by the switch orders
+	NotAdmitted       // refused by the switch admission
+	BrowseOff         // refused by the switch browse
+	Full              // too many visits of its class are in flight
 	causes
 )
 
-// String is the cause as metrics have it.
+// String is the cause's name in metrics.
 func (c Cause) String() string {
 	return [causes]string{"none", "orders-off", "not-admitted", "browse-off", "full"}[c]
 }
@@ -53,26 +53,27 @@ func (c Cause) String() string {
 // Verdict is the decision about a visit.
 type Verdict struct {
 	Cause     Cause // None: it is admitted
-	Inside    bool  // it has taken a place, and must Leave
-	NoWait    bool  // it doesn't get a Prefer: wait
-	Static    bool  // it gets activity pages as they were rendered last
+	Inside    bool  // it has taken a place, so it needs Leave
+	NoWait    bool  // Prefer: wait is ignored
+	Static    bool  // it gets activity pages as they were last rendered
 	PollAfter int32 // seconds until a queued order may be asked for again
 	Limits    LimitsMode
 	Log       bool      // it is logged
-	Since     time.Time // of a purchase that a switch has closed: since when it is closed
+	Since     time.Time // for a purchase that a switch refuses: since when that switch refuses new orders
 	// Spared means that a degrade level refuses the purchase, not a person. A purchase within its
 	// merchant's guaranteed rate is still admitted.
 	Spared bool
 }
 
-// The shares of the capacity that each class may fill up to, in percent. Existing has all of it.
+// The shares of the capacity, in percent, up to which each class may fill it. Existing may use all
+// of it.
 const (
 	newOrderShare = 80
 	browsingShare = 65
 	loadTestShare = 50
 )
 
-// stripes spread the counts, so that refusing is no meeting place of all cores.
+// stripes divides the counts, so that not all processors write to the same memory when they refuse.
 const stripes = 16
 
 type stripe struct {
@@ -80,15 +81,15 @@ type stripe struct {
 	_      [64]byte
 }
 
-// Controller decides. Its methods are safe for concurrent use. Before Apply everything is as
-// normal, and before Resize there is no limit to what is under way.
+// Controller decides. Its methods are safe for concurrent use. Before Apply all switches have their
+// defaults, and before Resize there is no limit to visits in flight.
 type Controller struct {
-	mu        sync.Mutex     // held by changes
+	mu        sync.Mutex     // held while something changes
 	document  Document       // guarded by mu
-	ahead     time.Duration  // of the document's clock from this process's; guarded by mu
+	ahead     time.Duration  // how far the document's clock is ahead of this process's; guarded by mu
 	automatic Level          // guarded by mu
 	found     Found          // guarded by mu
-	weights   map[string]int // of merchants' places; guarded by mu
+	weights   map[string]int // the weights of merchants, by which places are divided; guarded by mu
 
 	current  atomic.Pointer[snapshot]
 	capacity atomic.Int64
@@ -107,8 +108,8 @@ func NewController() *Controller {
 	return c
 }
 
-// Apply puts a document in force as it is at now, and returns when to apply it again (zero: never).
-// An invalid document changes nothing.
+// Apply puts a document in force with its values at now, and returns when it must be called again
+// (zero: never). An invalid document changes nothing.
 func (c *Controller) Apply(d Document, now time.Time) (next time.Time, err error) {
 	if err := d.Validate(); err != nil {
 		return time.Time{}, err
@@ -127,29 +128,29 @@ func (c *Controller) rebuild(now time.Time) (next time.Time) {
 	return next
 }
 
-// AutomaticMode says whether nodes enter levels by themselves.
+// AutomaticMode says whether nodes enter levels automatically.
 type AutomaticMode int32
 
-// The modes, as the switch automatic has them.
+// The modes, as values of the switch automatic.
 const (
 	AutomaticOn AutomaticMode = iota
 	AutomaticShadow
 	AutomaticOff
 )
 
-// String is the mode as the switch has it.
+// String is the mode as a value of the switch.
 func (m AutomaticMode) String() string { return [...]string{"on", "shadow", "off"}[m] }
 
 // Found is the level that a node's signals ask for.
 type Found struct {
 	Level Level
-	Why   string // "" at D0
+	Why   string // empty at D0
 	Since time.Time
 }
 
-// Find takes the level that this node's signals ask for. It is in force where the switch automatic
-// is on, and no person has pinned another one. It reports whether the level in force is another one
-// now.
+// Find takes the level that this node's signals ask for. That level is in force if the switch
+// automatic is on and no person has pinned another one. Find reports whether the level in force has
+// changed.
 func (c *Controller) Find(l Level, why string) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,12 +173,12 @@ func (c *Controller) Find(l Level, why string) (changed bool) {
 
 func (c *Controller) mode() AutomaticMode { return AutomaticMode(c.current.Load().automatic.everybody) }
 
-// LevelState is at which level a node is, and why.
+// LevelState says at which level a node is, and why.
 type LevelState struct {
 	Level      Level
-	Pinned     bool             // by a person
-	Mode       AutomaticMode    // whether it uses the level of the signals
-	Found      Found            // what its signals ask for
+	Pinned     bool             // a person has set it
+	Mode       AutomaticMode    // whether the node uses the level of its signals
+	Found      Found            // the level that its signals ask for
 	Activities map[string]Level // those with their own level
 }
 
@@ -195,7 +196,7 @@ func (c *Controller) Level() LevelState {
 	return state
 }
 
-// Holds reports whether jobs of a tier wait at the level in force. It doesn't block.
+// Holds reports whether the jobs of a tier must wait at the level in force. It doesn't block.
 func (c *Controller) Holds(t Tier) bool {
 	held := c.current.Load().now.holds()
 	return held != 0 && t >= held
@@ -206,21 +207,22 @@ func (c *Controller) BreakerMode(name Name) BreakerMode {
 	return BreakerMode(c.current.Load().of(name).everybody)
 }
 
-// TimeoutsHeld reports whether unpaid orders of an activity are not cancelled for now.
+// TimeoutsHeld reports whether unpaid orders of an activity are kept and not cancelled at the
+// moment.
 func (c *Controller) TimeoutsHeld(merchant, activity string) bool {
 	return c.current.Load().timeouts.narrowest(&Visit{Merchant: merchant, Activity: activity}) == timeoutsHeld
 }
 
-// TimeoutsScoped reports whether the switch timeouts is set for some merchants or activities. Where
-// it isn't, all activities are alike.
+// TimeoutsScoped reports whether the switch timeouts is set for some merchants or activities. If it
+// isn't, all activities are treated alike.
 func (c *Controller) TimeoutsScoped() bool { return c.current.Load().timeouts.scoped }
 
 // Resize sets how many visits may be in flight.
 func (c *Controller) Resize(capacity int) { c.capacity.Store(int64(capacity)) }
 
 // Enter decides about a visit. A settled visit needs no place. A purchase that a switch refuses
-// takes a place, because its order may have to be looked up. Call TurnAway to count a visit without
-// room, or a spared one.
+// takes a place, because its order may have to be looked up. Call TurnAway to count a visit that
+// got no room, or a spared visit that is refused.
 func (c *Controller) Enter(v *Visit) Verdict {
 	s := c.current.Load()
 	verdict := Verdict{
@@ -263,7 +265,7 @@ func (s *snapshot) judge(v *Visit) Cause {
 	return None
 }
 
-// room takes a place, if the class and the merchant may have one.
+// room takes a place if the class and the merchant may have one more.
 func (c *Controller) room(v *Visit) bool {
 	v.tenant = nil
 	n, capacity := c.inFlight.Add(1), c.capacity.Load()
@@ -297,12 +299,12 @@ func (c Class) share() int64 {
 	return 100
 }
 
-// TurnAway counts a visit that is refused for lack of room, or whose Spared did not help.
+// TurnAway counts a visit that is refused for lack of room, or whose Spared was of no use.
 func (c *Controller) TurnAway(cause Cause) { c.count(cause) }
 
 func (c *Controller) count(cause Cause) { c.stripes[rand.Uint32()%stripes].counts[cause].Add(1) }
 
-// Leave gives back the place of an admitted visit, the same value that entered.
+// Leave gives back the place of an admitted visit. It needs the same value that entered.
 func (c *Controller) Leave(v *Visit) {
 	c.inFlight.Add(-1)
 	if v.tenant != nil {
@@ -311,8 +313,8 @@ func (c *Controller) Leave(v *Visit) {
 	}
 }
 
-// portion maps a buyer to 0 to 99: differently for each activity, but equally on every node. So a
-// buyer that is let in stays let in, on any node and any number of times.
+// portion maps a buyer to 0 to 99: The number differs between activities, but is the same on every
+// node. So a buyer who was admitted once is admitted always, on every node.
 func portion(activity, user string) int32 {
 	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
 	h := uint64(offset)
@@ -323,23 +325,23 @@ func portion(activity, user string) int32 {
 	for i := range len(user) {
 		h = (h ^ uint64(user[i])) * prime
 	}
-	// FNV's high bits are poor for names that differ in their last letter; this is the finisher of
-	// MurmurHash3.
+	// If names differ only in their last letter, FNV's high bits differ too little. This is the
+	// finisher of MurmurHash3.
 	h = (h ^ h>>33) * 0xff51afd7ed558ccd
 	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
 	return int32((h ^ h>>33) % 100)
 }
 
-// Stats is what a controller has done.
+// Stats are a controller's counters.
 type Stats struct {
 	InFlight int64
-	Capacity int64 // 0: no limit
-	Fitted   int64 // places for new orders while the line is long; 0: it isn't
-	Set      int   // switches in force
+	Capacity int64 // 0 means no limit
+	Fitted   int64 // places for new orders while the line is too long; 0 if it isn't
+	Set      int   // switches that are in force
 	Refused  map[Cause]int64
 }
 
-// Stats returns what the controller has done.
+// Stats returns the counters.
 func (c *Controller) Stats() Stats {
 	s := Stats{
 		InFlight: c.inFlight.Load(), Capacity: c.capacity.Load(), Fitted: c.places.fit.Load(), Set: c.current.Load().set,

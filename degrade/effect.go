@@ -2,38 +2,39 @@ package degrade
 
 import "fmt"
 
-// Effect says what the switch does with this value, in plain words that fit behind a colon.
+// Effect describes in plain words what the switch does with this value. The text fits after a
+// colon.
 func (s *Switch) Effect() string {
 	switch s.Name {
 	case Orders:
-		return onOff(s.Value, "new orders are taken", "new orders are refused with 503 degraded")
+		return onOff(s.Value, "new orders are accepted", "new orders are refused with 503 degraded")
 	case Admission:
-		return fmt.Sprintf("new orders of %s %% of the buyers are taken, the others are refused with 503 degraded", s.Value)
+		return fmt.Sprintf("new orders of %s %% of the buyers are accepted, the others are refused with 503 degraded", s.Value)
 	case Wait:
-		return onOff(s.Value, "Prefer: wait is honoured", "Prefer: wait is not honoured, and purchases are answered 202 at once")
+		return onOff(s.Value, "Prefer: wait is used", "Prefer: wait is ignored, and purchases are answered 202 at once")
 	case Browse:
 		return map[string]string{
-			"live": "activity pages are as they are", "static": "activity pages are as they were rendered last",
+			"live": "activity pages are up to date", "static": "activity pages are as they were last rendered",
 			"off": "activity pages are refused with 503 degraded",
 		}[s.Value]
 	case PollInterval:
 		return fmt.Sprintf("a queued order may be asked for again after %s seconds", s.Value)
 	case Limits:
 		return map[string]string{
-			"enforce": "limits refuse", "shadow": "limits are counted and refuse nothing", "off": "limits are not asked",
+			"enforce": "limits refuse", "shadow": "limits count requests and refuse none", "off": "limits are not used",
 		}[s.Value]
 	case LogDetail:
 		return onOff(s.Value, "visits are logged one by one", "visits are not logged one by one")
 	case Timeouts:
 		return map[string]string{
-			"on": "orders that aren't paid in time are cancelled", "held": "no order is cancelled for want of payment",
+			"on": "orders that aren't paid in time are cancelled", "held": "no order is cancelled because it is not paid",
 		}[s.Value]
 	case LevelSwitch:
 		return levelEffect(s.Value)
 	case AutomaticSwitch:
 		return map[string]string{
-			"on": "nodes enter levels up to D3 by themselves", "shadow": "nodes only say which level they would enter",
-			"off": "nodes enter no level by themselves",
+			"on": "nodes enter levels up to D3 automatically", "shadow": "nodes only report which level they would enter",
+			"off": "nodes enter no level automatically",
 		}[s.Value]
 	case RedisBreaker:
 		return breakerEffect(s.Value, "Redis")
@@ -58,17 +59,17 @@ func levelEffect(value string) string {
 			return fmt.Sprintf("level %s (%s) turns off %s", value, d.Name, d.TurnsOff)
 		}
 	}
-	return "the level is as each node finds it"
+	return "each node finds its own level"
 }
 
 func breakerEffect(value, server string) string {
 	return map[string]string{
-		"auto": "the breaker before " + server + " decides by what it sees", "open": "nothing of buyers is sent to " + server,
-		"closed": "everything is sent to " + server + ", also while it is away", "observe": "the breaker before " + server + " only counts",
+		"auto": "the breaker before " + server + " decides by the results of calls", "open": "no call for a buyer is sent to " + server,
+		"closed": "all calls are sent to " + server + ", even if it doesn't answer", "observe": "the breaker before " + server + " only counts",
 	}[value]
 }
 
-// IsNormal reports whether the switch has the value that holds without it.
+// IsNormal reports whether the value is the switch's default.
 func (s *Switch) IsNormal() bool {
 	_, k, ok := kindOf(s.Name)
 	return ok && k.text(k.normal) == s.Value

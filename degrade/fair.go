@@ -8,24 +8,25 @@ import (
 )
 
 // When places are short, they are divided between merchants: a merchant that sends twenty times its
-// part doesn't take places that others need.
+// share must not take places that others need.
 //
-// A merchant may have as many places as spreadPlaces times those that are free, by its weight
-// (Choudhury and Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches, 1998).
-// So those that need few have them, and all that want more get the same, whatever they send; a part
-// stays free for a merchant that comes next. Where the places were fitted to fewer than are taken,
-// half of an even part is a merchant's all the same. It needs no list of merchants, and one count
-// for each.
+// By its weight, a merchant may have up to spreadPlaces times as many places as are free (Choudhury
+// and Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches, 1998). So merchants
+// that need few places get them, and all that want more get equal numbers, no matter how much they
+// send. Some places stay free for a merchant that comes next. If fewer places were fitted than are
+// taken now, a merchant may still have half of an even share. The method needs no list of
+// merchants, only one count for each.
 
 const (
-	// spreadPlaces: a merchant alone gets 8/9 of the places for new orders.
+	// spreadPlaces is the factor above. With it, a merchant that is alone gets 8/9 of the places
+	// for new orders.
 	spreadPlaces = 8
-	// maxTenants bounds the merchants that are counted. The others share places like uncounted
-	// ones.
+	// maxTenants bounds the merchants that are counted. Requests of other merchants are not counted
+	// by merchant.
 	maxTenants = 16_384
 )
 
-// tenant is a merchant with places.
+// tenant is a merchant that has places.
 type tenant struct {
 	weight int64 // fixed
 	inside atomic.Int64
@@ -35,9 +36,9 @@ type tenant struct {
 type places struct {
 	tenants atomic.Pointer[map[string]*tenant]
 	busy    atomic.Int64 // merchants that have places
-	// fit is how many new orders the node serves within fitDelay; 0 if it isn't limited by that.
+	// fit is how many new orders the node can serve within fitDelay; 0 if that is no limit.
 	fit  atomic.Int64
-	slow int // looks in a row with a longer delay; of the goroutine that calls Fit
+	slow int // how many looks in a row found a longer delay; used only by the goroutine that calls Fit
 }
 
 // Weigh sets the weights of merchants whose weight isn't 1. A merchant with requests in flight gets
@@ -52,7 +53,7 @@ func (c *Controller) Weigh(weights map[string]int) {
 	c.places.tenants.Store(nil)
 }
 
-// tenant returns a merchant's count; nil where there is no room, or no merchant.
+// tenant returns a merchant's count; nil if there is no room for one, or no merchant.
 func (c *Controller) tenant(merchant string) *tenant {
 	if known := c.places.tenants.Load(); known != nil {
 		if t := (*known)[merchant]; t != nil {
@@ -80,8 +81,8 @@ func (c *Controller) tenant(merchant string) *tenant {
 	return t
 }
 
-// may takes one of the places for new orders for a merchant, if it may have one more. taken is how
-// many visits are inside, this one too.
+// may takes one of the places for new orders for a merchant, if the merchant may have one more.
+// taken is how many visits are inside, including this one.
 func (p *places) may(t *tenant, taken, most int64) bool {
 	if fit := p.fit.Load(); fit > 0 {
 		most = min(most, fit)
@@ -106,16 +107,16 @@ func (p *places) leave(t *tenant) {
 }
 
 const (
-	// fitDelay is how long purchases may wait in the line before new ones find less room. It is
-	// below what enters D3, which turns away buyers of all merchants alike.
+	// fitDelay is how long purchases may wait in the line before new ones get fewer places. It is
+	// below the delay that enters D3, because D3 refuses buyers of all merchants alike.
 	fitDelay = 300 * time.Millisecond
-	// fitLooks is how many times in a row it must be exceeded.
+	// fitLooks is how many times in a row the delay must exceed fitDelay.
 	fitLooks = 3
 	leastFit = 64
 )
 
-// Fit fits the places for new orders to how long purchases wait in the line now (Little's law), so
-// that merchants that send too much are refused before all have to wait. Call it from one
+// Fit sets the number of places for new orders by how long purchases wait in the line now (Little's
+// law). So merchants that send too much are refused before all have to wait. Call it from one
 // goroutine, at regular intervals.
 func (c *Controller) Fit(delay time.Duration) {
 	p := &c.places
@@ -126,7 +127,7 @@ func (c *Controller) Fit(delay time.Duration) {
 	}
 	if delay <= fitDelay {
 		p.slow = 0
-		if fit > 0 { // the closer to the delay, the slower it grows
+		if fit > 0 { // the nearer the delay is to fitDelay, the more slowly fit grows
 			if fit += 1 + int64(float64(fit)*float64(fitDelay-delay)/float64(4*fitDelay)); fit >= most {
 				fit = 0
 			}

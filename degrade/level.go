@@ -2,8 +2,8 @@ package degrade
 
 import "fmt"
 
-// Level is how many functions the system turns off for a while, so that the most important ones go
-// on.
+// Level says how many functions the system turns off for a while, so that the most important ones
+// continue.
 type Level uint8
 
 // The levels.
@@ -16,13 +16,13 @@ const (
 	D5              // closed
 )
 
-// MaxAutomatic is the highest level that is entered without a person.
+// MaxAutomatic is the highest level that nodes enter automatically.
 const MaxAutomatic = D3
 
-// String is the level as people and the switch have it.
+// String is the level's name for people and for the switch.
 func (l Level) String() string { return fmt.Sprintf("D%d", l) }
 
-// LevelSetting is a switch that a level sets, where no person has set it.
+// LevelSetting is a value that a level gives a switch, if no person has set the switch.
 type LevelSetting struct {
 	Switch Name   `json:"switch"`
 	Value  string `json:"value"`
@@ -32,10 +32,10 @@ type LevelSetting struct {
 type LevelDescription struct {
 	Level    Level
 	Name     string
-	Sets     []LevelSetting // in addition to the levels below; for the same switch the highest level wins
-	Holds    Tier           // jobs of this tier and those below wait; 0 holds none
-	TurnsOff string         // for people
-	Buyers   string         // what buyers see then
+	Sets     []LevelSetting // in addition to those of the levels below; if two levels set a switch, the higher one decides
+	Holds    Tier           // jobs of this tier and below wait; 0 means none
+	TurnsOff string         // what it turns off, for people
+	Buyers   string         // what buyers see at this level
 }
 
 // Levels is the table of the levels, lowest first.
@@ -53,21 +53,21 @@ func Levels() []LevelDescription {
 		{
 			Level: D3, Name: "select", Sets: []LevelSetting{{Admission, "90"}},
 			TurnsOff: "new orders of one buyer in ten, and all load tests",
-			Buyers:   "one in ten: 503 degraded with Retry-After; it stays the same one",
+			Buyers:   "one buyer in ten, always the same ones: 503 degraded with Retry-After",
 		},
 		{
 			Level: D4, Name: "protect", Sets: []LevelSetting{{Admission, "10"}, {PollInterval, "10"}, {Browse, "static"}},
 			TurnsOff: "new orders of nine buyers in ten, fresh activity pages",
-			Buyers:   "nine in ten: 503 degraded; Retry-After 10 on queued orders; pages as they were rendered last",
+			Buyers:   "nine buyers in ten: 503 degraded; Retry-After 10 on queued orders; pages as they were last rendered",
 		},
 		{
 			Level: D5, Name: "closed", Sets: []LevelSetting{{Orders, "off"}},
-			TurnsOff: "all new orders", Buyers: "503 degraded for new orders; pages, status, cancel and payment go on",
+			TurnsOff: "all new orders", Buyers: "503 degraded for new orders; pages, status, cancellation and payment still work",
 		},
 	}
 }
 
-// holds returns the tier whose jobs wait at a level, 0 for none.
+// holds returns the highest tier whose jobs wait at a level; 0 if none wait.
 func (l Level) holds() (t Tier) {
 	for _, d := range Levels() {
 		if d.Level <= l && d.Holds != 0 {

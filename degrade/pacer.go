@@ -5,22 +5,23 @@ import (
 	"time"
 )
 
-// Pacer spaces refusals out. To read and refuse a request costs a gateway a quarter of what selling
-// costs. So a flood that is refused as fast as it comes leaves nothing for the buyers inside, and a
-// client that is refused at once comes again at once. Refusals up to a rate go out at once; those
-// above it wait for their turn, and their clients with them.
+// Pacer delays refusals. To read and refuse a request costs a gateway a quarter of what a sale
+// costs. So if a flood is refused as fast as it comes, nothing is left for the buyers inside; and a
+// client that is refused at once sends again at once. Refusals up to a rate are sent at once.
+// Further refusals are delayed, and so are their clients.
 //
-// It is a leaky bucket kept as one time (the generic cell rate algorithm, ITU-T I.371). Its methods
-// are safe for concurrent use; it takes no lock and allocates nothing.
+// It is a leaky bucket, stored as one time (the generic cell rate algorithm, ITU-T I.371). Its
+// methods are safe for concurrent use; it takes no lock and allocates nothing.
 type Pacer struct {
 	// Fixed after NewPacer.
 	interval time.Duration // between two refusals
 	longest  time.Duration
 
-	turn atomic.Int64 // of the next refusal, as a time since the process's choosing
+	turn atomic.Int64 // time of the next refusal, since a moment that the process has chosen
 }
 
-// pacerBurst is by how much refusals may be ahead of their turn: crowds come in bursts.
+// pacerBurst is how much faster than the rate refusals may be for a moment, because requests come
+// in bursts.
 const pacerBurst = 100 * time.Millisecond
 
 // NewPacer makes a pacer for a rate per second, which must be above zero, and the longest wait.
@@ -28,8 +29,9 @@ func NewPacer(rate int, longest time.Duration) *Pacer {
 	return &Pacer{interval: time.Second / time.Duration(rate), longest: longest}
 }
 
-// Wait takes a turn and returns how long it is until then, from now, a time since any moment that
-// stays the same. No wait is longer than the longest: a caller that would wait longer gets no turn.
+// Wait takes a turn, and returns the time from now until that turn. now is a time since any fixed
+// moment. No wait is longer than the longest: a caller that would have to wait longer gets no turn,
+// and waits the longest time.
 func (p *Pacer) Wait(now time.Duration) time.Duration {
 	for {
 		before := p.turn.Load()

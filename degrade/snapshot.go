@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// pair is a name in another one: a caller of a merchant, a SKU of an activity ("" is of every
-// activity).
+// pair is a name within another name: a caller of a merchant, or a SKU of an activity ("" means
+// every activity).
 type pair struct{ in, name string }
 
 // values are the values of one switch.
 type values struct {
 	everybody  int32
-	scoped     bool // there is more to look at
+	scoped     bool // there are values with scopes
 	merchants  map[string]int32
 	callers    map[pair]int32
 	activities map[string]int32
@@ -25,30 +25,30 @@ type snapshot struct {
 	orders, admission, wait, browse, poll, limits, log, timeouts values
 	level, automatic, redis, kafka, database                     values
 
-	set    int // switches in force
+	set    int // switches that are in force
 	now    Level
 	pinned bool
-	// levelAdmits means that a level has set admission for everybody.
+	// levelAdmits means that a level has set the switch admission for everybody.
 	levelAdmits bool
-	since       time.Time // since when orders and admission have their values, by this process's clock
-	before      []closing // their earlier values, the last one first
+	since       time.Time // since when orders and admission have their values, on this process's clock
+	before      []closing // their earlier values, newest first
 }
 
-// closing has the switches that closed sales at an earlier time.
+// closing has the switches that refused new orders at an earlier time.
 type closing struct {
 	orders, admission values
 	since             time.Time
 }
 
-// maxBefore is how many earlier states are remembered, and forgetAfter for how long: then what
-// began to be closed is over, whenever that was.
+// maxBefore is how many earlier states are remembered, and forgetAfter is for how long. After that
+// time, no purchase from before a change is still in progress.
 const (
 	maxBefore   = 8
 	forgetAfter = time.Minute
 )
 
-// follows takes over the times of an earlier snapshot: sales that were closed before keep the time
-// since when.
+// follows takes over the times of an earlier snapshot. Sales that were closed before keep the time
+// since when they are closed.
 func (s *snapshot) follows(last *snapshot) {
 	if reflect.DeepEqual(last.orders, s.orders) && reflect.DeepEqual(last.admission, s.admission) {
 		s.since, s.before = last.since, last.before
@@ -62,8 +62,8 @@ func (s *snapshot) follows(last *snapshot) {
 	}
 }
 
-// closedSince returns the time from which new orders are closed to a visit. Changes between values
-// that all close them don't reset it, so orders from before needn't be looked up again.
+// closedSince returns the time since which new orders of a visit are refused. A change from one
+// refusing value to another doesn't reset it, so orders from before needn't be looked up again.
 func (s *snapshot) closedSince(v *Visit) time.Time {
 	since := s.since
 	for i := range s.before {
@@ -76,7 +76,7 @@ func (s *snapshot) closedSince(v *Visit) time.Time {
 	return since
 }
 
-// closedBy says which switch closes new orders to a visit.
+// closedBy says which switch refuses new orders of a visit.
 func closedBy(orders, admission *values, v *Visit) Cause {
 	if orders.lowest(v) == off {
 		return OrdersOff
@@ -118,14 +118,14 @@ func (s *snapshot) of(name Name) *values {
 	}
 }
 
-// build makes the snapshot of a valid document at now, for a node at a level. It returns when it
-// has to be built again, because a switch begins or ends then.
+// build makes the snapshot of a valid document at now, for a node at a level. It also returns the
+// time at which it must be built again, because a switch begins or ends.
 func build(d *Document, now time.Time, automatic Level) (s *snapshot, next time.Time) {
 	s = &snapshot{since: time.Now(), now: automatic}
 	for _, k := range kinds() {
 		s.of(k.name).everybody = k.normal
 	}
-	byHand := make(map[Name]bool) // for everybody
+	byHand := make(map[Name]bool) // switches that a person has set for everybody
 	for i := range d.Switches {
 		sw := &d.Switches[i]
 		if sw.Over(now) {
@@ -149,7 +149,7 @@ func build(d *Document, now time.Time, automatic Level) (s *snapshot, next time.
 	return s, next
 }
 
-// applyLevels applies the settings of the levels where no person has set the switch: for everybody,
+// applyLevels applies the settings of the levels to switches that no person has set: for everybody,
 // and for the activities with their own level.
 func (s *snapshot) applyLevels(byHand map[Name]bool) {
 	if pin := s.level.everybody; pin > 0 {
@@ -209,7 +209,7 @@ func put[K comparable](m *map[K]int32, key K, value int32) {
 	(*m)[key] = value
 }
 
-// narrowest returns the value for a visit.
+// narrowest returns the value of the narrowest scope that applies to a visit.
 func (v *values) narrowest(visit *Visit) int32 {
 	if !v.scoped {
 		return v.everybody
@@ -232,7 +232,7 @@ func (v *values) narrowest(visit *Visit) int32 {
 	return v.everybody
 }
 
-// lowest returns the lowest value of all that are for a visit.
+// lowest returns the lowest of all values that apply to a visit.
 func (v *values) lowest(visit *Visit) int32 {
 	low := v.everybody
 	if !v.scoped {

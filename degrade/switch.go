@@ -16,20 +16,20 @@ type Name string
 
 // The switches.
 const (
-	Orders       Name = "orders"        // on, off: whether new orders are taken
-	Admission    Name = "admission"     // 0 to 100: the share of buyers whose new orders are taken, in percent
-	Wait         Name = "wait"          // on, off: whether Prefer: wait is honoured
-	Browse       Name = "browse"        // live, static, off: activity pages as they are, as they were rendered last, or not at all
+	Orders       Name = "orders"        // on, off: whether new orders are accepted
+	Admission    Name = "admission"     // 0 to 100: the percentage of buyers whose new orders are accepted
+	Wait         Name = "wait"          // on, off: whether Prefer: wait is used
+	Browse       Name = "browse"        // live, static, off: activity pages are up to date, or as last rendered, or not served
 	PollInterval Name = "poll-interval" // 1 to 60: after how many seconds a queued order may be asked for again
-	Limits       Name = "limits"        // enforce, shadow, off: whether limits refuse, are only counted, or not even asked
+	Limits       Name = "limits"        // enforce, shadow, off: limits refuse, or only count, or are not used
 	LogDetail    Name = "log-detail"    // off, on: whether every visit is logged
-	Timeouts     Name = "timeouts"      // on, held: whether orders that aren't paid in time are cancelled. For merchants and activities.
+	Timeouts     Name = "timeouts"      // on, held: whether unpaid orders are cancelled in time. Scopes: merchants, activities.
 
 	LevelSwitch     Name = "level"     // auto, D0 to D5: the degrade level, for everybody or for one activity; see Levels
-	AutomaticSwitch Name = "automatic" // on, shadow, off: whether nodes enter levels by themselves, or only report the level
+	AutomaticSwitch Name = "automatic" // on, shadow, off: whether nodes enter levels automatically, or only report the level, or neither
 
-	// auto, open, closed, observe: whether the breaker or a person decides that Redis, Kafka or the
-	// database is called for buyers, see BreakerMode. For everybody only.
+	// auto, open, closed, observe: decides whether Redis, Kafka or the database is called for
+	// buyers; see BreakerMode. It can't have a scope.
 	RedisBreaker    Name = "redis-breaker"
 	KafkaBreaker    Name = "kafka-breaker"
 	DatabaseBreaker Name = "database-breaker"
@@ -38,33 +38,33 @@ const (
 // kind is the kind of values of a switch.
 type kind struct {
 	name        Name
-	words       []string // its values are these, by index; or
-	least, most int32    // whole numbers, where there are no words
-	normal      int32    // without a switch
-	global      bool     // it is for everybody only
-	wide        bool     // it is for everybody, merchants and activities only
-	perActivity bool     // it is for everybody, or for one activity
+	words       []string // its values by index, if they are words; otherwise
+	least, most int32    // its values are whole numbers in this range
+	normal      int32    // its default
+	global      bool     // it can't have a scope
+	wide        bool     // its scope can only be a merchant or an activity
+	perActivity bool     // its scope can only be an activity
 	help        string
 }
 
-// kinds is every switch, in the order in which they are shown.
+// kinds has every switch, in the order in which they are shown.
 func kinds() []kind {
 	return []kind{
-		{name: Orders, words: []string{"off", "on"}, normal: on, help: "whether new orders are taken"},
-		{name: Admission, most: 100, normal: 100, help: "share of buyers whose new orders are taken, in percent"},
-		{name: Wait, words: []string{"off", "on"}, normal: on, help: "whether Prefer: wait is honoured"},
-		{name: Browse, words: []string{"live", "static", "off"}, help: "activity pages: as they are, as rendered last, not at all"},
+		{name: Orders, words: []string{"off", "on"}, normal: on, help: "whether new orders are accepted"},
+		{name: Admission, most: 100, normal: 100, help: "the percentage of buyers whose new orders are accepted"},
+		{name: Wait, words: []string{"off", "on"}, normal: on, help: "whether Prefer: wait is used"},
+		{name: Browse, words: []string{"live", "static", "off"}, help: "activity pages: up to date, as last rendered, or not served"},
 		{name: PollInterval, least: 1, most: 60, normal: 1, help: "seconds until a queued order may be asked for again"},
-		{name: Limits, words: []string{"enforce", "shadow", "off"}, help: "whether limits refuse, only count, or are not asked"},
+		{name: Limits, words: []string{"enforce", "shadow", "off"}, help: "whether limits refuse, only count, or are not used"},
 		{name: LogDetail, words: []string{"off", "on"}, help: "whether visits are logged one by one"},
 		{name: Timeouts, words: []string{"on", "held"}, wide: true, help: "whether orders that aren't paid in time are cancelled"},
 		{
 			name: LevelSwitch, words: []string{"auto", "D0", "D1", "D2", "D3", "D4", "D5"}, perActivity: true,
-			help: "the degrade level, for an hour unless expires_in says otherwise; auto: as the node finds",
+			help: "the degrade level, for an hour unless expires_in says otherwise; auto: each node finds its own",
 		},
 		{
 			name: AutomaticSwitch, words: []string{"on", "shadow", "off"}, global: true,
-			help: "whether nodes enter levels up to D3 by themselves, only say which they would, or neither",
+			help: "whether nodes enter levels up to D3 automatically, only report which one they would enter, or neither",
 		},
 		breakerKind(RedisBreaker, "Redis"),
 		breakerKind(KafkaBreaker, "Kafka"),
@@ -73,7 +73,7 @@ func kinds() []kind {
 }
 
 func breakerKind(name Name, server string) kind {
-	k := kind{name: name, global: true, help: "the circuit breaker before " + server + ": as it finds, refuse all, refuse none, only count"}
+	k := kind{name: name, global: true, help: "the circuit breaker before " + server + ": automatic, refuse all, refuse none, only count"}
 	for mode := BreakerAuto; mode <= BreakerObserve; mode++ {
 		k.words = append(k.words, mode.String())
 	}
@@ -94,7 +94,7 @@ const (
 // LimitsMode is the mode of all limits.
 type LimitsMode int32
 
-// The modes, as the switch limits has them.
+// The modes, as values of the switch limits.
 const (
 	LimitsEnforce LimitsMode = iota
 	LimitsShadow
@@ -110,15 +110,15 @@ func kindOf(name Name) (index int, k kind, ok bool) {
 	return 0, kind{}, false
 }
 
-// Description is a switch, for people.
+// Description describes a switch for people.
 type Description struct {
 	Name   Name
 	Values string // on|off, or 0–100
-	Normal string // without a switch
+	Normal string // its default
 	Help   string
 }
 
-// Descriptions returns every switch there is.
+// Descriptions returns the descriptions of all switches.
 func Descriptions() []Description {
 	var out []Description
 	for _, k := range kinds() {
@@ -165,7 +165,7 @@ func CheckValue(name Name, text string) string {
 	_, k, ok := kindOf(name)
 	switch {
 	case !ok:
-		return "is for a switch that doesn't exist"
+		return "this switch doesn't exist"
 	case k.words == nil:
 		if _, ok := k.parse(text); !ok {
 			return "must be a whole number from " + k.values()
@@ -178,16 +178,17 @@ func CheckValue(name Name, text string) string {
 	return ""
 }
 
-// Scope is the scope of a switch. The zero value is everybody. At most one member is set.
+// Scope is the scope of a switch. The zero value means everybody. At most one member is set.
 type Scope struct {
 	Merchant string `json:"merchant,omitempty"`
 	Activity string `json:"activity,omitempty"`
-	// SKU is of every activity, or as activity/sku of one. One that has a slash itself is both.
+	// SKU is a SKU of every activity, or activity/sku for one activity. If the SKU itself has a
+	// slash, both meanings apply.
 	SKU    string `json:"sku,omitempty"`
 	Caller string `json:"caller,omitempty"` // as merchant/caller
 }
 
-// Check returns the mistake in a scope for that switch, or "". It doesn't check that the name
+// Check returns the mistake in a scope for that switch, or "". It doesn't check whether the name
 // exists.
 func (s Scope) Check(name Name) string {
 	set := 0
@@ -234,12 +235,12 @@ func (s Scope) Check(name Name) string {
 	return ""
 }
 
-// notInNames reports whether no id has that character.
+// notInNames reports whether the character can't be in an id.
 func notInNames(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._~-", r)
 }
 
-// String is the scope for people and logs.
+// String describes the scope for people and logs.
 func (s Scope) String() string {
 	switch {
 	case s.Merchant != "":
@@ -260,7 +261,7 @@ const (
 	MaxSwitches = 1000
 )
 
-// Switch is a value of a switch that was set for a scope.
+// Switch is a value that was set for a switch and a scope.
 type Switch struct {
 	Name      Name      `json:"name"`
 	Scope     Scope     `json:"scope,omitzero"`
@@ -268,7 +269,7 @@ type Switch struct {
 	Reason    string    `json:"reason"`
 	By        string    `json:"by"`
 	Since     time.Time `json:"since"`
-	StartsAt  time.Time `json:"starts_at,omitzero"`  // zero: it is in force at once
+	StartsAt  time.Time `json:"starts_at,omitzero"`  // zero: it begins at once
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: it has no end
 }
 
@@ -278,22 +279,22 @@ func (s *Switch) Over(now time.Time) bool { return !s.ExpiresAt.IsZero() && !now
 // Active reports whether the switch is in force at now: it has begun, and isn't over.
 func (s *Switch) Active(now time.Time) bool { return !s.StartsAt.After(now) && !s.Over(now) }
 
-// covers reports whether s is in force from now on for as long as other would be, so that other
-// would never have an effect.
+// covers reports whether s will be in force for the whole time in which other could be, so that
+// other would never have an effect.
 func (s *Switch) covers(other *Switch, now time.Time) bool {
 	return (!s.StartsAt.After(now) || !s.StartsAt.After(other.StartsAt)) && !other.outlives(s)
 }
 
-// Document is all switches that are set. What isn't in it is as normal. Of one name and scope the
-// last is in force; one that it came on top of is there only where it is in force again when the
-// last one ends.
+// Document has all switches that are set. A switch that isn't in it has its default. If a name and
+// scope has several values, the last one is in force. An earlier value is kept only if it will be
+// in force again after the later one ends.
 type Document struct {
 	Switches []Switch `json:"switches"`
-	Recorded []string `json:"recorded,omitempty"` // ids of the last amendments that are in it
+	Recorded []string `json:"recorded,omitempty"` // ids of the last amendments that the document includes
 }
 
-// ParseDocument reads a document; nil is the empty one. A member that isn't known is a mistake: it
-// may mean something.
+// ParseDocument reads a document; nil is the empty one. An unknown member is a mistake, because
+// ignoring it could change the meaning.
 func ParseDocument(text []byte) (Document, error) {
 	var d Document
 	if len(text) == 0 {
@@ -307,7 +308,7 @@ func ParseDocument(text []byte) (Document, error) {
 	return d, d.Validate()
 }
 
-// Validate checks the document, all of it.
+// Validate checks the whole document.
 func (d *Document) Validate() error {
 	if len(d.Switches) > MaxSwitches {
 		return fmt.Errorf("switches: %d, at most %d may be set", len(d.Switches), MaxSwitches)
@@ -333,13 +334,13 @@ func (d *Document) Validate() error {
 	return errors.Join(errs...)
 }
 
-// outlives reports whether s is in force still when other is over.
+// outlives reports whether s is still in force when other has ended.
 func (s *Switch) outlives(other *Switch) bool {
 	return !other.ExpiresAt.IsZero() && (s.ExpiresAt.IsZero() || s.ExpiresAt.After(other.ExpiresAt))
 }
 
-// Set sets s on top of the values of the same name and scope. They are in force again when s ends,
-// if they haven't ended. Values that have ended at now are dropped.
+// Set sets s above the values of the same name and scope. When s ends, those that have not ended
+// are in force again. Values that have ended at now are dropped.
 func (d *Document) Set(s Switch, now time.Time) {
 	d.drop(func(old *Switch) bool {
 		return old.Over(now) || old.Name == s.Name && old.Scope == s.Scope && s.covers(old, now)
@@ -347,7 +348,7 @@ func (d *Document) Set(s Switch, now time.Time) {
 	d.Switches = append(d.Switches, s)
 }
 
-// Unset takes all switches of that name and scope out, and drops what is over at now.
+// Unset removes all values of that name and scope, and drops all values that have ended at now.
 func (d *Document) Unset(name Name, scope Scope, now time.Time) {
 	d.drop(func(old *Switch) bool { return old.Over(now) || old.Name == name && old.Scope == scope })
 }
@@ -362,7 +363,8 @@ func (d *Document) drop(gone func(*Switch) bool) {
 	d.Switches = kept
 }
 
-// All returns the switches of that name and scope that aren't over at now, the one in force last.
+// All returns the values of that name and scope that have not ended at now. The one in force comes
+// last.
 func (d *Document) All(name Name, scope Scope, now time.Time) []Switch {
 	var out []Switch
 	for i := range d.Switches {
@@ -373,7 +375,7 @@ func (d *Document) All(name Name, scope Scope, now time.Time) []Switch {
 	return out
 }
 
-// Find returns the switch of that name and scope that is in force at now, or nil.
+// Find returns the value of that name and scope that is in force at now, or nil.
 func (d *Document) Find(name Name, scope Scope, now time.Time) *Switch {
 	for i := len(d.Switches) - 1; i >= 0; i-- {
 		if s := &d.Switches[i]; s.Name == name && s.Scope == scope && s.Active(now) {

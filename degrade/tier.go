@@ -1,13 +1,13 @@
 package degrade
 
-// Tier is the importance of a background job. When a resource is short, a lower tier loses it
-// first. For visits, the Class has that role.
+// Tier is the importance of a background job. When a resource is short, lower tiers lose it first.
+// For visits, Class has this role.
 type Tier uint8
 
 // The tiers, the highest first.
 const (
-	Purchasing    Tier = iota + 1 // a purchase and its payment, and what makes an order of it
-	OrderHandling                 // what happens to orders that exist, and what keeps the stock right
+	Purchasing    Tier = iota + 1 // a purchase and its payment, and making an order from it
+	OrderHandling                 // the work on existing orders, and the work that keeps the stock right
 	Other                         // everything else: pages, events for other systems, housekeeping
 )
 

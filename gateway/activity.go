@@ -68,7 +68,7 @@ func mayRead(caller *seckill.Caller, sale *seckill.Sale) bool {
 }
 
 // activityPages keeps the rendered pages of the activities of the catalog in force. A page is
-// rendered anew when its activity has changed, or an item was seen to have sold out or come back.
+// rendered again when its activity has changed, or an item was seen to have sold out or come back.
 type activityPages struct {
 	// Fixed.
 	started time.Time
@@ -81,15 +81,15 @@ type activityPages struct {
 
 // page is the rendered page of an activity. Only looked ever changes.
 type page struct {
-	stock        []bool // by item
-	etag         []byte // with W/
+	stock        []bool // by the item's place in the sale
+	etag         []byte // the entity tag, with W/
 	cacheControl []byte
 	head         []byte       // the body up to the value of server_time
 	looked       atomic.Int64 // when the stock was last compared, in nanoseconds after started
 }
 
 // current returns the page of sale at now. With static it returns any page that was rendered
-// before, however old, if there is one.
+// before, no matter how old; nil if there is none.
 func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, now time.Time, static bool) *page {
 	if known := a.catalog.Load(); known != catalog && a.catalog.CompareAndSwap(known, catalog) {
 		a.forget(catalog)
@@ -126,7 +126,7 @@ func (a *activityPages) forget(catalog *seckill.Catalog) {
 	})
 }
 
-// same reports whether the stock is what p shows.
+// same reports whether p shows this stock.
 func (a *activityPages) same(sale *seckill.Sale, p *page) bool {
 	for i := range sale.Items {
 		if a.has(sale, i) != p.stock[i] {
@@ -167,7 +167,7 @@ func (a *activityPages) render(sale *seckill.Sale) *page {
 		b = appendItem(b, item, p.stock[i])
 	}
 	b = append(b, `],"server_time":`...)
-	digest := sha256.Sum256(b) // of the content alone, so that every gateway gives the same tag
+	digest := sha256.Sum256(b) // of the content only, so that every gateway gives the same tag
 	p.head = b
 	p.etag = append(p.etag, `W/"`...)
 	p.etag = hex.AppendEncode(p.etag, digest[:8])

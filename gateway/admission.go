@@ -49,27 +49,31 @@ type AdmissionConfig struct {
 	// History records each purchase that the limits are asked about; nil records none.
 	History *limiter.History
 	// Known reports whether this process has loaded any settings. Until then no visit is admitted.
-	// It must not block. nil means that settings are always known.
+	// It must not block. With nil, settings count as always known.
 	Known func() bool
 }
 
 // Admission is the Gate of a gateway: it asks the switches first, then the room (requests in
 // flight), then the limits.
 //
-//   - Limits count purchases, and pages and looks at orders where a policy charges for them.
-//     Cancelling and paying must always be possible.
-//   - A purchase that memory refuses counts for nothing: a sale that is over eats nobody's quota.
-//   - A purchase that a switch has closed takes room, since its order may have to be looked for.
-//   - A repeat of what the limits have let in here a moment ago is free: they aren't asked.
-//   - One that a limit refuses is closed as well: a repeat whose key has an order is told it, and
-//     isn't punished for what the contract asks for. A repeat that limits let in gets its tokens
-//     back.
-//   - A repeat that memory knows counts as an order that exists: it finds room where new ones
-//     don't, and gets nothing new where there are limits.
-//   - A purchase within its merchant's guaranteed rate is let in where a level turns others away.
-//   - Without a good key, a request counts against its address: see AddressConfig.
-//   - Refusals above ShedRate wait for their turn; while the processor is short those above a
-//     quarter of it, and those that memory gives too.
+//   - Limits count purchases. They also count pages and reads of orders, if a policy charges for
+//     them. Cancelling and paying must always be possible.
+//   - A purchase that is refused from memory uses no tokens: a sale that is over uses up nobody's
+//     quota.
+//   - A purchase that a switch refuses still takes room, because the stock may have to be asked for
+//     its order.
+//   - A repeat of a purchase that the limits admitted here a moment ago is free: the limits aren't
+//     asked again.
+//   - A purchase that a limit refuses may be a repeat. If its key has an order, the repeat gets
+//     that order, because the contract asks clients to repeat. A repeat that the limits admit gets
+//     its tokens back.
+//   - A repeat that is known from memory counts as a request for an existing order. It gets room
+//     when new orders get none, but it never gets a new order where limits are set.
+//   - A purchase within its merchant's guaranteed rate is admitted even when a degrade level
+//     refuses others.
+//   - A request without a valid key counts against its address: see AddressConfig.
+//   - Refusals above ShedRate are delayed. While the processor is short, refusals above a quarter
+//     of it are delayed, and also refusals from memory.
 //
 // It is safe for concurrent use.
 type Admission struct {
@@ -86,19 +90,19 @@ type Admission struct {
 	history  *limiter.History
 	doors    *limiter.Addresses
 	probes   *limiter.Addresses
-	short    atomic.Bool     // the processor is short
+	short    atomic.Bool     // the processor is overloaded
 	let      *limiter.Recent // keys that limits have admitted
-	asking   *limiter.Recent // keys that limits are asked about
-	askMu    [64]sync.Mutex  // one by key: notes in asking are made one after another
-	seeds    [6]maphash.Seed // of both
-	again    *limiter.Keys   // the free repeats of a key
-	lookups  *limiter.Keys   // of everybody together
-	repeats  atomic.Int64    // that were admitted free
+	asking   *limiter.Recent // keys about which the limits are being asked
+	askMu    [64]sync.Mutex  // one for a part of the keys: it orders the changes of asking
+	seeds    [6]maphash.Seed // of let and asking
+	again    *limiter.Keys   // counts the free repeats of a key
+	lookups  *limiter.Keys   // counts the look-ups of all callers together
+	repeats  atomic.Int64    // purchases that were admitted as free repeats
 
 	refusals atomic.Pointer[limitRefusals]
-	trial    atomic.Pointer[Trial] // nil: nothing is tried
+	trial    atomic.Pointer[Trial] // nil if no limits are on trial
 
-	// The answers, made once: a refusal allocates nothing.
+	// The answers are made once, so that a refusal allocates nothing.
 	ordersOff   *seckill.Refusal
 	notAdmitted *seckill.Refusal
 	browseOff   *Denial
@@ -110,22 +114,22 @@ type Admission struct {
 
 // NewAdmission makes an admission without limits: SetLimits sets them.
 func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *slog.Logger) *Admission {
-	const soon = 2 * time.Second // a person sets a switch, and needs more than a second to set it back
+	const soon = 2 * time.Second // a person may set a switch by mistake, and needs some seconds to set it back
 	g := &Admission{
 		switches: switches, limits: limits, trusted: cfg.Trusted, lookBack: cfg.LongestPause + freshKeys, visits: &visitLog{log: log},
 		pacer: degrade.NewPacer(cfg.ShedRate, cfg.LongestPause), started: time.Now(),
 		scarce:      degrade.NewPacer(max(cfg.ShedRate/scarceShare, 1), cfg.LongestPause),
-		ordersOff:   &seckill.Refusal{Code: problem.Degraded, Detail: "No new orders are taken for the moment.", RetryAfter: soon},
-		notAdmitted: &seckill.Refusal{Code: problem.Degraded, Detail: "Only a part of the buyers is let in for the moment.", RetryAfter: soon},
+		ordersOff:   &seckill.Refusal{Code: problem.Degraded, Detail: "No new orders are accepted at the moment.", RetryAfter: soon},
+		notAdmitted: &seckill.Refusal{Code: problem.Degraded, Detail: "Only a part of the buyers is admitted at the moment.", RetryAfter: soon},
 		browseOff: &Denial{Problem: problem.Problem{
-			Code: problem.Degraded, Detail: "Activities can't be read for the moment.", RetryAfter: soon,
+			Code: problem.Degraded, Detail: "Activities can't be read at the moment.", RetryAfter: soon,
 		}},
 		full: &Denial{Problem: problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second}},
 		unknown: &Denial{Problem: problem.Problem{
 			Code: problem.Unavailable, Detail: "This process hasn't loaded its settings yet.", RetryAfter: soon,
 		}},
 		tooMany: &Denial{Problem: problem.Problem{
-			Code: problem.RateLimited, Detail: "This address asks too often without a good key.", RetryAfter: soon, Limit: addressLimit,
+			Code: problem.RateLimited, Detail: "This address sends too many requests without a valid key.", RetryAfter: soon, Limit: addressLimit,
 		}},
 		doors: limiter.NewAddresses(cfg.Addresses, time.Now()), probes: limiter.NewAddresses(cfg.Probes, time.Now()),
 		known: cfg.Known, history: cfg.History,
@@ -148,15 +152,14 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 // force.
 func (g *Admission) SetLimits(d *limiter.Document) { g.refusals.Store(newLimitRefusals(d)) }
 
-// Trial has the counts of limits on trial: the purchases that came to them, and those that they
+// Trial counts the purchases that came to the limits on trial, and the purchases that these
 // refused.
 type Trial struct{ Asked, Refused atomic.Int64 }
 
-// SetTrial has purchases counted from now on; nil ends that.
+// SetTrial starts to count purchases in a Trial; nil ends the counting.
 func (g *Admission) SetTrial(t *Trial) { g.trial.Store(t) }
 
-// scarceShare is the part of ShedRate, as a divisor, that refusals get while the processor is
-// short.
+// scarceShare divides ShedRate: the result is the rate of refusals while the processor is short.
 const scarceShare = 4
 
 // addressLimit is the public name of the limit for requests without a valid key, by address.
@@ -229,7 +232,7 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 		return g.settled(v)
 	}
 	key, at := g.keyOf(v), int64(v.Arrived.Sub(g.started))
-	if key != 0 && g.let.Has(key, at) && g.again.Allow(key, v.Arrived) { // it was paid for
+	if key != 0 && g.let.Has(key, at) && g.again.Allow(key, v.Arrived) { // the purchase has paid its tokens before
 		g.repeats.Add(1)
 		return nil
 	}
@@ -238,7 +241,7 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 		return nil
 	}
 	if v.limited == nil {
-		if key != 0 && v.Pause == 0 && !g.asks(key, at) { // its first request may be admitted at this moment: Redis may have been asked
+		if key != 0 && v.Pause == 0 && !g.asks(key, at) { // its first request may be admitted at this moment, and Redis may have been asked
 			g.outside(v)
 			v.Pause = askSpan
 			return g.full // not sent, because v.Pause is set: see Gate.Enter
@@ -262,13 +265,13 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 	}
 	v.Closed, v.ClosedSince, v.Limited = &v.limited.refusal, v.Arrived.Add(-g.lookBack), &v.limited.Denial
 	if everybody := uint64(1); g.lookups.Allow(everybody, v.Arrived) {
-		v.ClosedSince = v.ClosedSince.Add(freshKeys) // memory doesn't know so late, and the stock is asked
+		v.ClosedSince = v.ClosedSince.Add(freshKeys) // memory knows only younger orders, so the stock is asked for an older one
 	}
 	return nil
 }
 
-// asks notes that limits are asked about a key from now on. It reports false where they are
-// already.
+// asks records that the limits are being asked about a key. It returns false if they were being
+// asked already.
 func (g *Admission) asks(key uint64, at int64) bool {
 	mu := &g.askMu[key%uint64(len(g.askMu))]
 	mu.Lock()
@@ -280,8 +283,8 @@ func (g *Admission) asks(key uint64, at int64) bool {
 	return true
 }
 
-// recall passes a purchase to the sale that memory takes for a repeat. Memory is wrong in one of a
-// hundred cases, so the purchase gets its order or a refusal, and never a new order.
+// recall passes a purchase that memory takes for a repeat to the sale. Memory is wrong about one in
+// a hundred, so the purchase gets its order or a refusal, but never a new order.
 func (g *Admission) recall(v *Visit) {
 	closed := v.limited
 	switch {
@@ -294,8 +297,9 @@ func (g *Admission) recall(v *Visit) {
 	v.Closed, v.ClosedSince, v.Limited = &closed.refusal, v.Arrived.Add(-g.lookBack), &closed.Denial
 }
 
-// The memory of keys that were admitted here. A repeat within letSpan is free, with any answer of
-// the first request, or none yet. At 6,000 purchases a second few keys are forgotten early.
+// The memory of keys that were admitted here. A repeat within letSpan is free, whatever the answer
+// to the first request was, and also before it has one. At 6,000 purchases a second, few keys are
+// forgotten early.
 const (
 	letSpan = 5 * time.Second
 	letKeys = 1 << 17
@@ -303,8 +307,8 @@ const (
 	// them at once.
 	askSpan = 150 * time.Millisecond
 	askKeys = 1 << 12
-	// freeBurst bounds the free repeats of one key: so many at once, and then one a second. The
-	// contract asks for fewer. Limits are asked about those beyond it.
+	// freeBurst bounds the free repeats of one key: that many at once, and then one a second. The
+	// contract asks for fewer. Further repeats go through the limits.
 	freeBurst = 10
 	freeKeys  = 1 << 13
 )
@@ -314,11 +318,12 @@ const (
 // that another gateway has just admitted.
 const lookUps = 200
 
-// Repeats is how many purchases were admitted free, as repeats of purchases that limits had
-// admitted here.
+// Repeats returns how many purchases were admitted without tokens, because the limits had admitted
+// the same purchase here before.
 func (g *Admission) Repeats() int64 { return g.repeats.Load() }
 
-// keyOf names a purchase as its repeat is named too; 0 where it has no name, or nothing is limited.
+// keyOf returns a number for a purchase that is the same for its repeats. It is 0 if the purchase
+// has no name, or if nothing is limited.
 func (g *Admission) keyOf(v *Visit) uint64 {
 	if v.Key == "" || len(g.refusals.Load().policies) == 0 {
 		return 0
@@ -345,7 +350,7 @@ func limitClass(route string) (class limiter.Class, counts bool) {
 	return 0, false
 }
 
-// outside gives back the room that a visit has.
+// outside gives back the room that a visit has taken.
 func (g *Admission) outside(v *Visit) {
 	if v.Ticket&ticketInside != 0 {
 		g.switches.Leave(&v.asked)
@@ -362,8 +367,8 @@ func (g *Admission) settled(v *Visit) *Denial {
 	return nil
 }
 
-// paced reports whether the refusal of a visit has to wait for its turn, which is then set. A visit
-// waits once.
+// paced reports whether the refusal of a visit has to be delayed, and sets the delay. A visit is
+// delayed only once.
 func (g *Admission) paced(v *Visit) bool {
 	if v.Pause == 0 {
 		v.Pause = g.turn(v.Arrived)
@@ -372,7 +377,7 @@ func (g *Admission) paced(v *Visit) bool {
 	return false
 }
 
-// turn is how long a refusal has to wait.
+// turn returns how long a refusal has to be delayed.
 func (g *Admission) turn(arrived time.Time) time.Duration {
 	if g.short.Load() {
 		return g.scarce.Wait(arrived.Sub(g.started))
@@ -380,19 +385,19 @@ func (g *Admission) turn(arrived time.Time) time.Duration {
 	return g.pacer.Wait(arrived.Sub(g.started))
 }
 
-// freshKeys is how old an order must be so that its key is known from memory on every gateway. A
-// repeat of an older key that a limit refuses gets its order without a call; a younger one costs a
-// call to Redis.
+// freshKeys is how old an order must be so that its key is known from memory on every gateway. When
+// a limit refuses the repeat of an older key, its order is found without a call. For a younger key,
+// Redis is called.
 const freshKeys = 500 * time.Millisecond
 
-// limit asks the limits. It returns nil where nothing refuses.
+// limit asks the limits. It returns nil if no limit refuses.
 func (g *Admission) limit(v *Visit, class limiter.Class, mode degrade.LimitsMode) *limitRefusal {
 	who, request := &v.asked, &v.request
 	*request = limiter.Request{
 		Merchant: who.Merchant, Caller: who.Caller, User: who.User, Activity: who.Activity, SKU: who.SKU, Shadow: mode == degrade.LimitsShadow,
 		Assured: v.assured, IP: g.address(v), Class: class, Quantity: v.Quantity,
 	}
-	if v.Foreign { // a caller can't use up the limits of another merchant
+	if v.Foreign { // a caller must not use up the limits of another merchant
 		request.Activity = ""
 	}
 	if g.history != nil && class == limiter.Purchase && who.Merchant != string(seckill.ProbeMerchant) {
@@ -410,14 +415,14 @@ func (g *Admission) limit(v *Visit, class limiter.Class, mode degrade.LimitsMode
 		return nil
 	case decision.Bound == limiter.ByCost:
 		return tooDear(&decision)
-	case decision.Global: // it is our capacity, not the caller's share
+	case decision.Global: // the whole installation is full; the caller's own share is not
 		return g.fullLimit
 	}
 	return g.refusals.Load().of(&decision)
 }
 
-// tooDear is the answer to a request that costs more than its key can ever have. A smaller request
-// may be admitted; waiting doesn't help.
+// tooDear is the answer to a request that costs more than its key can ever have. Waiting doesn't
+// help, but a smaller request may be admitted.
 func tooDear(d *limiter.Decision) *limitRefusal {
 	detail := fmt.Sprintf("costs %d tokens of the limit %q, which has %d at most: ask for less", d.Cost, d.Policy.Name, d.Limit)
 	return &limitRefusal{
@@ -444,7 +449,7 @@ type limitRefusals struct {
 	policies []policyRefusals // by their place in the document
 }
 
-// policyRefusals are a policy's answers by the seconds to wait. They are made when they are first
+// policyRefusals has a policy's answers, by the seconds to wait. An answer is made when it is first
 // needed.
 type policyRefusals struct {
 	policy limiter.Policy
@@ -461,7 +466,7 @@ type limitRefusal struct {
 }
 
 // keptWaits is how many answers a policy keeps. Most buckets have a token again within seconds;
-// longer waits share the places.
+// longer waits share the places that are left.
 const keptWaits = 8
 
 func newLimitRefusals(d *limiter.Document) *limitRefusals {
@@ -568,7 +573,7 @@ type visitLog struct {
 	log     *slog.Logger
 	second  atomic.Int64 // Unix time
 	written atomic.Int64 // in that second
-	leftOut atomic.Int64 // since a line was written
+	leftOut atomic.Int64 // lines that were left out since the last one was written
 }
 
 func (l *visitLog) add(v *Visit, status int, took time.Duration) {

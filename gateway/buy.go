@@ -31,7 +31,7 @@ func (x *exchange) buy() {
 		return
 	}
 	defer x.leave()
-	p.Arrived = x.visit.Arrived // it may have waited
+	p.Arrived = x.visit.Arrived // the arrival counts from the end of the pause
 	p.Closed, p.ClosedSince = x.visit.Closed, x.visit.ClosedSince
 	if x.probe {
 		x.probePurchase()
@@ -51,8 +51,9 @@ func (x *exchange) buy() {
 	x.accepted(&receipt)
 }
 
-// offered reports whether the caller's merchant sells the item; if not, it answers. It comes before
-// the limits: a caller can't use up another merchant's limits, and invented names need no bucket.
+// offered reports whether the caller's merchant sells the item; if not, it answers. It is called
+// before the limits, so that a caller can't use up another merchant's limits, and so that invented
+// names get no buckets.
 func (x *exchange) offered(p *seckill.Purchase) bool {
 	own := func(catalog *seckill.Catalog) (sale *seckill.Sale, item bool) {
 		sale = catalog.Activity(p.Activity)
@@ -104,7 +105,7 @@ func (x *exchange) idempotencyKey() string {
 	return ""
 }
 
-// accepted answers with a receipt: 201 where the order exists, 202 where it will.
+// accepted answers with a receipt: 201 if the order exists, 202 if it will exist.
 func (x *exchange) accepted(r *seckill.Receipt) {
 	o := &r.Order
 	x.visit.Replayed = r.Replayed

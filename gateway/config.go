@@ -101,7 +101,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate checks the values, and each against the others.
+// Validate checks each value, and that the values fit together.
 func (c Config) Validate() error {
 	var errs []error
 	atLeast := func(name string, v, least int64) {

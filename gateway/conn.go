@@ -35,7 +35,7 @@ type timeouts struct {
 // processor's cache.
 type conn struct {
 	net.Conn
-	owner  *listener   // nil of one in the lobby
+	owner  *listener   // nil while the connection is in the lobby
 	used   atomic.Bool // a byte was read
 	linger atomic.Bool // a request was refused before it was read to its end
 	closed atomic.Bool
@@ -43,7 +43,7 @@ type conn struct {
 	reserved   bool   // serves health checks only, and isn't kept for long
 	turnedAway string // why it has no place
 
-	// Of one goroutine, fasthttp's for this connection.
+	// Only one goroutine uses these fields: fasthttp's for this connection.
 	limits   timeouts
 	opened   time.Time
 	answered time.Time // when the last request was answered; zero if that isn't known
@@ -52,7 +52,7 @@ type conn struct {
 	bounded  bool // and the rest of it has a deadline
 	readBy   deadline
 	writeBy  deadline
-	raw      syscall.RawConn // nil if the connection has no file, as one over TLS
+	raw      syscall.RawConn // nil if the connection has no file, such as a connection over TLS
 	fetch    func(fd uintptr) bool
 	chunk    *[]byte // what fetch read, nil if nothing is left of it
 	rest     []byte  // the part of chunk that nobody has read
@@ -66,12 +66,12 @@ func newConn(inner net.Conn, limits timeouts) *conn {
 	return c
 }
 
-// deadline is the one that a connection has for reading or for writing. The deadlines of a busy
+// deadline is a connection's deadline for reading or for writing. The deadlines of a busy
 // connection move all the time, and few are ever met.
 type deadline struct{ set time.Time }
 
-// due returns the deadline that is d behind from, and whether the connection has to get it: one
-// that is earlier by less than an eighth of d will do.
+// due returns the deadline that is d after from, and whether the connection must be given it: a
+// deadline that is earlier by less than an eighth of d is kept.
 func (l *deadline) due(from time.Time, d time.Duration) (at time.Time, is bool) {
 	at = from.Add(d)
 	if early := at.Sub(l.set); early >= 0 && early < d/8 {
@@ -82,7 +82,7 @@ func (l *deadline) due(from time.Time, d time.Duration) (at time.Time, is bool) 
 }
 
 // firstLine watches how the first line of a connection's first request ends: fasthttp takes a bare
-// LF too, and doesn't tell. Empty lines before it are skipped.
+// LF too, and doesn't report it. Empty lines before it are skipped.
 type firstLine struct {
 	ended bool
 	bare  bool // it ended with LF alone
@@ -189,7 +189,7 @@ func (c *conn) more(p []byte) (int, error) {
 	return n, err
 }
 
-// watch notes that p has arrived.
+// watch records that p has arrived.
 func (c *conn) watch(p []byte) {
 	if len(p) == 0 {
 		return
@@ -215,7 +215,7 @@ func (c *conn) awaited() error {
 	return c.readUntil(from, d)
 }
 
-// now is the time of the last answer, where it is known, so that the clock is not read again.
+// now returns the time of the last answer if it is known, so that the clock is not read again.
 func (c *conn) now() time.Time {
 	if c.answered.IsZero() {
 		return time.Now()
@@ -261,7 +261,7 @@ func (c *conn) Close() error {
 }
 
 // drain ends our side of the connection and reads what the client still sends, within bounds.
-// Errors end it: the connection is to be closed anyway.
+// It stops at an error: the connection is closed anyway.
 func (c *conn) drain() {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil || c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {

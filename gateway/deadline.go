@@ -7,8 +7,8 @@ import (
 )
 
 // requestContext is a request's context: a deadline whose timer is made only when something waits
-// for it. Most refusals come from memory and never wait. A timer and four allocations would cost
-// more than such a refusal itself.
+// for it. Most refusals come from memory and never wait. For them, a timer and four allocations
+// would cost more than all the rest.
 //
 // It isn't pooled: a batch may keep it longer than the request lasts.
 type requestContext struct {

@@ -21,7 +21,7 @@ import (
 type decoder struct {
 	parser fastjson.Parser
 	errs   []problem.FieldError
-	seen   uint32 // bit i: the i-th field of the body was there
+	seen   uint32 // bit i is set when the i-th field was in the body
 }
 
 // Bounds of kept memory and of error lists.
@@ -49,7 +49,7 @@ const (
 	loneHalf     = "has half of a surrogate pair in a string"
 	isEmptyBody  = "is empty: a JSON object is expected"
 	notVisible   = "must be 1 to 64 visible ASCII characters"
-	isManyFields = "is there more than once"
+	isManyFields = "is given more than once"
 )
 
 // fieldKey is how errors name the Idempotency-Key.
@@ -135,8 +135,8 @@ func (d *decoder) payment(body []byte, p *seckill.Payment) {
 
 // object parses a body that must be one strict JSON object; nil after a mistake.
 func (d *decoder) object(body []byte) *fastjson.Object {
-	// fastjson's parser lets bad numbers, escapes and control characters pass; its validator
-	// doesn't, but both recurse.
+	// fastjson's parser accepts bad numbers, escapes and control characters. Its validator refuses
+	// them. Both recurse.
 	switch {
 	case len(bytes.Trim(body, " \t\r\n")) == 0:
 		d.fail(wholeBody, isEmptyBody)
@@ -163,8 +163,8 @@ func (d *decoder) object(body []byte) *fastjson.Object {
 	return nil
 }
 
-// syntaxDetail says where a body stops being JSON. The standard library finds the place; it is
-// slower, but only wrong bodies pay for it.
+// syntaxDetail says where a body stops being JSON. The standard library finds the place. It is
+// slower, but it reads only wrong bodies.
 func syntaxDetail(body []byte) string {
 	var nothing struct{}
 	var syntax *json.SyntaxError
@@ -237,8 +237,8 @@ func (d *decoder) integer(field string, v *fastjson.Value, least, most int64) in
 	return n
 }
 
-// isNegative reports whether a number has a sign: not every parser takes minus zero for a whole
-// number.
+// isNegative reports whether a number has a minus sign. Parsers differ about minus zero, so it is
+// refused.
 func isNegative(v *fastjson.Value) bool { return bytes.HasPrefix(v.MarshalTo(nil), []byte("-")) }
 
 // isInteger reports whether a number is written with digits only.

@@ -1,5 +1,5 @@
-// Package gateway is the public listener: HTTP and nothing but. It decodes, asks a Gate and package
-// seckill, and encodes. No decision about a sale is made here.
+// Package gateway is the public listener: only HTTP is here. It decodes a request, asks a Gate and
+// package seckill, and encodes the answer. No decision about a sale is made here.
 //
 // A request's path:
 //   - The listener takes the connection. It survives a lack of file descriptors. It knows every
@@ -7,9 +7,9 @@
 //   - fasthttp reads the request within the limits of Config.
 //   - handle gives it an exchange from the pool and a request id.
 //   - A request head that two servers could read differently is refused. The route is matched.
-//   - The in-flight limit lets it in, and the caller key is looked up in the catalog.
+//   - The in-flight limit admits it, and the caller key is looked up in the catalog.
 //   - Headers and body are decoded; the answer lists all mistakes at once.
-//   - The Gate (limits, switches, shedding) lets it in, and Sales decides.
+//   - The Gate (limits, switches, shedding) admits it, and Sales decides.
 //   - The answer is appended to a buffer and copied into the response.
 //
 // Package problem writes every answer that isn't a success, including those that fasthttp would

@@ -16,32 +16,32 @@ import (
 // exchange is one request and its answer while the handler runs. It is pooled: begin resets
 // everything that an earlier request may have left.
 type exchange struct {
-	// Fixed after it was made.
+	// Fixed after the exchange was made.
 	server *Server
 	stripe *stripe
 
-	// Of the request; nil or zero between two.
+	// The current request's; nil or zero between two requests.
 	http     *fasthttp.RequestCtx
 	route    routeID
-	param    []byte // of the path
+	param    []byte // the parameter in the path
 	arrived  time.Time
 	id       []byte // the request id: the client's, or in scratch
 	visit    Visit
 	purchase seckill.Purchase
-	offer    seckill.Offer // the item to buy
-	replayed bool          // the answer is a repeat's
+	offer    seckill.Offer // the item that is asked for
+	replayed bool          // the answer repeats that of an earlier request with the same key
 	probe    bool          // this process probes itself
 	trace    trace.Request
 	context  *requestContext
 	status   int
 	code     problem.Code // "" after a success
 
-	// Kept for their memory.
+	// Kept, so that their memory is used again.
 	decoder  decoder
-	body     []byte // of the answer
+	body     []byte // the answer's body
 	location []byte
 	number   []byte // a header field's value
-	scratch  []byte // the request id when it is ours
+	scratch  []byte // memory for a request id that this process made
 }
 
 func (x *exchange) begin(ctx *fasthttp.RequestCtx, arrived time.Time) {
@@ -163,8 +163,8 @@ func (x *exchange) deadline() *requestContext {
 	return x.context
 }
 
-// header sets a field of the answer, under the name as it is spelled; a request sets each field at
-// most once.
+// header sets a field of the answer, and spells its name exactly as given. Each field may be set
+// only once per request.
 func (x *exchange) header(key, value []byte) { x.http.Response.Header.SetCanonical(key, value) }
 
 // headerText sets a field of the answer to a string, without an allocation.
@@ -195,7 +195,7 @@ func (x *exchange) answer(status int, contentType string) {
 	x.http.Response.SetBody(x.body)
 }
 
-// refuse answers with a problem that has nothing but its code.
+// refuse answers with a problem that has only a code.
 func (x *exchange) refuse(code problem.Code) {
 	x.problem(&problem.Problem{Code: code})
 }
@@ -210,7 +210,7 @@ func (x *exchange) refuseMistakes() bool {
 	return true
 }
 
-// refuseError answers with what the public may know of err, and logs what it may not.
+// refuseError answers with the public part of err, and logs the rest.
 func (x *exchange) refuseError(err error) {
 	p := problem.FromError(err)
 	x.server.logFailure(x, &p, err)

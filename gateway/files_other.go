@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// fileLimit returns how many files this process may have open, and 0 where that isn't known.
+// fileLimit returns how many files this process may have open, and 0 if that isn't known.
 func fileLimit() uint64 { return 0 }
 
 // rawOf returns nil: connections are read without their file.

@@ -7,11 +7,11 @@ import (
 	"syscall"
 )
 
-// fileLimit returns how many files this process may have open, and 0 where that isn't known.
+// fileLimit returns how many files this process may have open, and 0 if that isn't known.
 func fileLimit() uint64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 0 // the limit is a safety margin; without it MaxConnections alone holds
+		return 0 // the limit is only a safety margin; without it MaxConnections still holds
 	}
 	return uint64(limit.Cur)
 }

@@ -44,38 +44,39 @@ type Visit struct {
 	Forwarded string
 	Arrived   time.Time
 	Foreign   bool         // the activity isn't one of the caller's merchant
-	Settled   bool         // a purchase that is refused from memory: it takes neither room nor tokens
-	Repeat    bool         // a purchase whose key is known from memory to have an order
-	Replayed  bool         // answered with the order that its key already had; set before Leave
-	Ticket    uint64       // the gate's own, from Enter to Leave
+	Settled   bool         // the purchase is refused from memory, so it takes neither room nor tokens
+	Repeat    bool         // it is known from memory that the purchase's key has an order
+	Replayed  bool         // answered with an order that the key had before; set before Leave
+	Ticket    uint64       // private to the gate, from Enter to Leave
 	Request   string       // id of the request
-	Code      problem.Code // of the answer, "" of a success; set before Leave
+	Code      problem.Code // code of the answer, "" for a success; set before Leave
 	Limit     string       // the limit that refused; set before Leave
 	// Pause is how long a denial waits before it is sent, see Gate.Enter.
 	Pause time.Duration
 
-	// The gate's restrictions of an admitted visit. Zero values restrict nothing.
+	// The restrictions that the gate puts on an admitted visit. Zero values restrict nothing.
 
 	NoWait bool // Prefer: wait is ignored
-	Static bool // an activity's page may be served as it was last rendered, however old
-	// PollAfter is after how many seconds a queued order may be asked for again; 0 is 1.
+	Static bool // an activity's page may be served as it was last rendered, no matter how old
+	// PollAfter is the number of seconds after which a client may ask again for a queued order; 0
+	// means 1.
 	PollAfter int
 	// Closed, if set, is the answer to a purchase whose key has no order. A repeat whose key has
 	// one still gets its order. ClosedSince is the time from which new orders are refused.
 	Closed      *seckill.Refusal
 	ClosedSince time.Time
-	// Limited is the denial to send for Closed, if a limit refused the purchase.
+	// Limited is set with Closed if a limit refused the purchase. It is the denial to send.
 	Limited *Denial
 
 	// Scratch memory of Admission, kept here to save allocations.
 	asked   degrade.Visit
 	request limiter.Request
-	limited *limitRefusal // the refusal of a limit
+	limited *limitRefusal // the limit's refusal
 	assured bool          // it took a token of its merchant's guaranteed rate
 }
 
 // Denial is a gate's refusal. RateLimit and RateLimitPolicy are the values of the header fields of
-// those names (as in draft-ietf-httpapi-ratelimit-headers), "" where no limit was hit.
+// those names (as in draft-ietf-httpapi-ratelimit-headers), "" if no limit was hit.
 type Denial struct {
 	Problem         problem.Problem
 	RateLimit       string

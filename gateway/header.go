@@ -44,7 +44,8 @@ var (
 	valueNoStore = []byte("no-store")
 )
 
-// view returns b as a string without a copy: it lives and changes with b.
+// view returns b as a string without a copy. The string changes when b changes, and lives as long
+// as b.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // forwarded joins the fields by commas, as RFC 9110 allows.
@@ -125,7 +126,7 @@ func preferredWait(fields [][]byte, most time.Duration) time.Duration {
 		for len(field) > 0 {
 			var preference []byte
 			preference, field = cutOutsideQuotes(field, ',')
-			preference, _ = cutOutsideQuotes(preference, ';') // parameters of wait mean nothing
+			preference, _ = cutOutsideQuotes(preference, ';') // parameters of wait have no meaning
 			name, value, _ := bytes.Cut(preference, []byte("="))
 			if !bytes.EqualFold(bytes.TrimSpace(name), []byte("wait")) {
 				continue
@@ -140,7 +141,7 @@ func preferredWait(fields [][]byte, most time.Duration) time.Duration {
 	return 0
 }
 
-// seconds reads a number of seconds; 0 for what isn't one.
+// seconds reads a number of seconds. It returns 0 for any other text.
 func seconds(digits []byte, most time.Duration) time.Duration {
 	var n time.Duration
 	for _, c := range digits {
@@ -197,7 +198,7 @@ func parseSignature(field []byte) (signedAt int64, macs [][32]byte, ok bool) {
 				return 0, nil, false
 			}
 			if len(value) != hex.EncodedLen(len(mac)) {
-				continue // it can't match
+				continue // this v1 can't match
 			}
 			if _, err := hex.Decode(mac[:], value); err == nil {
 				macs = append(macs, mac)
@@ -226,7 +227,7 @@ func signatureTime(digits []byte) (seconds int64, ok bool) {
 }
 
 // matchesTag reports whether If-None-Match fields name the entity tag whose opaque part, quotes
-// included, is tag. Comparison is weak, as RFC 9110 wants it here. A quote can't occur inside a
+// included, is tag. Comparison is weak, as RFC 9110 requires here. A quote can't occur inside a
 // tag, so looking for the quoted string is enough.
 func matchesTag(fields [][]byte, tag []byte) bool {
 	for _, field := range fields {

@@ -8,8 +8,8 @@ import (
 
 // Health tells the state of this process, from memory. Its methods must not block.
 type Health interface {
-	// Missing names what this process lacks to answer buyers; "" if it lacks nothing. It tells
-	// about this process alone, never about servers that all nodes share.
+	// Missing names what this process lacks to answer buyers; "" if it lacks nothing. It covers
+	// only this process, not servers that all nodes share.
 	Missing() string
 	// AppendReport appends the JSON document of /readyz?verbose. The document begins with ready and
 	// draining.

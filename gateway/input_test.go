@@ -171,7 +171,7 @@ func TestBadIdempotencyKeys(t *testing.T) {
 	f("must be 1 to 64 visible ASCII characters", strings.Repeat("k", 65))
 	f("must be 1 to 64 visible ASCII characters", "a b")
 	f("must be 1 to 64 visible ASCII characters", "é")
-	f("is there more than once", "a", "a")
+	f("is given more than once", "a", "a")
 }
 
 func TestBadContentTypes(t *testing.T) {

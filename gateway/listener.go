@@ -12,16 +12,16 @@ import (
 	"github.com/penstock/penstock/limiter"
 )
 
-// The pauses after a failed accept. The first is short enough not to be noticed, the last long
-// enough for idle connections to time out and give their files back.
+// The pauses after a failed accept. The first is too short to be noticed. During the last one, idle
+// connections time out and give their files back.
 const (
 	firstPause   = 5 * time.Millisecond
 	longestPause = time.Second
 )
 
 // listener accepts connections and knows those that are open. fasthttp's Serve ends at any error of
-// Accept except a timeout. This listener waits and tries again when the machine is short of a
-// resource.
+// Accept except a timeout. This listener waits and tries again when the machine lacks a resource,
+// such as files.
 type listener struct {
 	// Fixed.
 	inner  net.Listener
@@ -57,7 +57,7 @@ func (l *listener) Accept() (net.Conn, error) {
 				return l.add(inner, place), nil
 			}
 			l.refuse(inner, place)
-			pause = firstPause / 2 // the next one fails for the first time
+			pause = firstPause / 2 // the next failure is the first one again
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) || !passes(err) {
@@ -77,8 +77,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// passes reports whether an error of Accept is temporary: caused by the machine or by one
-// connection, not by the listener.
+// passes reports whether an error of Accept will pass: its cause is the machine or one connection,
+// and not the listener.
 func passes(err error) bool {
 	for _, errno := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 		syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPROTO, syscall.EINTR, syscall.EAGAIN} {
@@ -111,7 +111,7 @@ func (l *listener) add(inner net.Conn, place limiter.Place) *conn {
 	return c
 }
 
-// closeConns closes the connections that pick chooses and returns how many.
+// closeConns closes the connections that pick chooses, and returns their number.
 func (l *listener) closeConns(pick func(*conn) bool) int {
 	l.mu.Lock()
 	var picked []*conn

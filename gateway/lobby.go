@@ -11,8 +11,8 @@ import (
 )
 
 // The lobby answers connections that are above a limit: each gets one answer, a 503 with a problem
-// document, and is closed. fasthttp's own answer is plain text, comes before the request was read,
-// and is lost to a reset.
+// document, and is closed. fasthttp's own answer would be plain text. It would be sent before the
+// request was read, and a reset would destroy it.
 
 // Bounds of the lobby. Connections above lobbySeats are closed without an answer.
 const (
@@ -85,7 +85,7 @@ func (s *Server) sendAway(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-// crowded refuses because of the connections that are open, and ends this one.
+// crowded refuses a request because too many connections are open, and closes this one.
 func (x *exchange) crowded(detail string) {
 	x.closing()
 	x.problem(&problem.Problem{Code: problem.Overloaded, Detail: detail, RetryAfter: time.Second})

@@ -21,7 +21,7 @@ const (
 	kindCount
 )
 
-// httpLog takes what fasthttp logs: broken connections, mostly.
+// httpLog takes the log messages of fasthttp. Most are about broken connections.
 type httpLog struct{ quiet *quietlog.Log }
 
 // Printf implements fasthttp.Logger.

@@ -13,7 +13,7 @@ import (
 // the same cache line.
 const stripes = 32
 
-// successes are the statuses of answers that are no problems, in the order of their counters.
+// successes are the statuses of successful answers, in the order of their counters.
 var successes = [...]int{200, 201, 202, 304}
 
 // outcomeCount is the number of different answers: the successes, then the catalogue.
@@ -82,10 +82,10 @@ const sampleEvery = time.Second
 
 // sampled is a recent request of a bucket, to find it in the logs.
 type sampled struct {
-	next atomic.Int64 // when another one is taken, in nanoseconds after counters.since
+	next atomic.Int64 // when the next exemplar may be taken, in nanoseconds after counters.since
 
 	mu       sync.Mutex
-	exemplar Exemplar // guarded by mu; the zero value where there was none
+	exemplar Exemplar // zero if there is none yet; guarded by mu
 }
 
 // Exemplar is one request of a histogram's bucket.
@@ -151,13 +151,13 @@ type Stats struct {
 
 	InFlight    int64 // requests being worked on
 	MaxInFlight int64
-	Waiting     int64 // of these, in a Prefer: wait
+	Waiting     int64 // requests in flight that wait because of Prefer: wait
 	MaxWaiting  int64
 	Paused      int64 // requests in front of the gate, beside those in flight
 	Connections int64 // open, idle ones included
 	MaxConns    int64
 
-	RejectedConns uint64 // above MaxConns or the limit of their address: answered 503 and closed
+	RejectedConns uint64 // above MaxConns or the limit of connections from one address: answered 503 and closed
 	AcceptPauses  uint64 // failed accepts that were waited out
 	Panics        uint64
 	LogLeftOut    uint64 // messages that weren't written
@@ -166,7 +166,7 @@ type Stats struct {
 
 // RouteStats counts the answers of one route.
 type RouteStats struct {
-	Route   string // its name; "none" is what no route took
+	Route   string // the route's name; "none" for paths that match no route
 	Answers []Answers
 	Latency Histogram // from the request's arrival until its answer was decided
 	Classes []ClassStats
@@ -183,19 +183,19 @@ type ClassStats struct {
 // Answers is how often a route gave one answer.
 type Answers struct {
 	Status int
-	Code   string // of the problem; "" for a success
+	Code   string // the problem's code; "" for a success
 	Count  uint64
 }
 
-// Histogram has one count per bound, and one more for what is above the last.
+// Histogram has one count for each bound, and one more for values above the last bound.
 type Histogram struct {
 	Bounds []time.Duration
 	Counts []uint64
 	Sum    time.Duration
 }
 
-// Stats returns the counters. It adds all stripes up: for a scrape, not for a request. Answers that
-// were never given are left out.
+// Stats returns the counters. It adds up all stripes, so it is meant for a scrape and not for each
+// request. Answers that were never given are left out.
 func (s *Server) Stats() Stats {
 	out := Stats{
 		Routes:        make([]RouteStats, routeCount),
@@ -218,7 +218,7 @@ func (s *Server) Stats() Stats {
 	return out
 }
 
-// connections returns how many are open.
+// connections returns how many connections are open.
 func (s *Server) connections() int {
 	s.mu.Lock()
 	l := s.listener

@@ -48,7 +48,8 @@ func (x *exchange) cancelOrder() {
 	x.order(&order)
 }
 
-// enterOrder begins the work on the path's order, or answers. After ok the caller leaves.
+// enterOrder begins the work on the order that the path names, or answers. If it returns ok, the
+// caller must call leave.
 func (x *exchange) enterOrder(caller *seckill.Caller) (id seckill.OrderID, ok bool) {
 	id, ok = x.orderID()
 	if !ok {

@@ -21,13 +21,13 @@ func (x *exchange) pay() {
 	if x.refuseMistakes() {
 		return
 	}
-	// A payment may wait in a batch for longer than this call: it must own its strings.
+	// A payment may wait in a batch for longer than this call: so it must own its strings.
 	n.ID = seckill.PaymentID(strings.Clone(string(n.ID)))
 	n.Order = seckill.OrderID(strings.Clone(string(n.Order)))
 	n.Amount.Currency = strings.Clone(n.Amount.Currency)
 	x.visit.Order = n.Order
 	if x.enter() && x.settle(&n) {
-		x.pause() // it has already left, so it takes no room while it waits
+		x.pause() // the visit has already left, so it takes no room while it waits
 	}
 }
 

@@ -6,7 +6,7 @@ import "github.com/penstock/penstock/seckill"
 // four fields, each once, in any order, texts of visible ASCII without a backslash, and a number of
 // digits only. It reports false for any other body, valid or not. It may have changed p then, and
 // the full decoder reads the body again. Every body that it accepts is accepted by the full decoder
-// with the same result. The full decoder needs five passes.
+// with the same result. It is there for speed: the full decoder needs five passes.
 //
 // p points into body afterwards.
 func plainPurchase(body []byte, p *seckill.Purchase) bool {
@@ -40,7 +40,7 @@ func plainPurchase(body []byte, p *seckill.Purchase) bool {
 	return !s.odd && len(s.rest) == 0
 }
 
-// scanner reads tokens. odd is set when a token isn't in the plain form.
+// scanner reads tokens. It sets odd when a token isn't in the plain form.
 type scanner struct {
 	rest []byte
 	odd  bool
@@ -58,7 +58,7 @@ func (s *scanner) space() {
 	}
 }
 
-// token reads one character behind white space.
+// token skips white space and reads one character.
 func (s *scanner) token(c byte) {
 	s.space()
 	if len(s.rest) == 0 || s.rest[0] != c {
@@ -98,7 +98,7 @@ func (s *scanner) number(most int) int {
 		digits++
 	}
 	s.rest = s.rest[digits:]
-	// What follows is a token: a point or an exponent is none.
+	// What follows must be a token. A point or an exponent is not one.
 	s.odd = s.odd || n == 0 || n > most
 	return n
 }

@@ -5,7 +5,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// catalog returns the catalog in which the caller's activities are.
+// catalog returns the catalog that has the caller's activities.
 func (x *exchange) catalog() *seckill.Catalog {
 	if x.probe {
 		return x.server.cfg.Probes
@@ -13,8 +13,8 @@ func (x *exchange) catalog() *seckill.Catalog {
 	return x.server.sales.Catalog()
 }
 
-// probePurchase answers a purchase with which this process probes itself. It takes the way of every
-// purchase, and a condition that refuses buyers refuses it, too. The answer tells more than a
+// probePurchase answers a purchase with which this process probes itself. It goes through the same
+// steps as every purchase, and what refuses buyers refuses it, too. The answer tells more than a
 // buyer's: only this process has the key.
 func (x *exchange) probePurchase() {
 	p := &x.purchase

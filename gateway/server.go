@@ -32,15 +32,15 @@ type Sales interface {
 	// returns the catalog in force. sure is false if the database can't be asked: then a missing
 	// entry may exist after all.
 	Fresh(ctx context.Context) (catalog *seckill.Catalog, sure bool)
-	// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory. It
-	// doesn't block.
+	// Refuses reports whether Buy would certainly refuse p, as far as memory knows. It doesn't
+	// block.
 	Refuses(p *seckill.Purchase) bool
 	// Repeats reports whether it is certain from memory that the key of p has an order. False means
 	// only that memory doesn't know. It doesn't block.
 	Repeats(p *seckill.Purchase) bool
 	// Buy buys. It keeps no reference to p after it returns.
 	Buy(ctx context.Context, p *seckill.Purchase) (seckill.Receipt, error)
-	// Probe does what Buy does, up to the point where a unit would be taken. offer is one of
+	// Probe does what Buy does, up to the point where a unit would be taken. offer must be one of
 	// Config.Probes.
 	Probe(ctx context.Context, offer seckill.Offer, p *seckill.Purchase) error
 	FindOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error)
@@ -60,7 +60,7 @@ type Server struct {
 	health   Health
 	quiet    *quietlog.Log
 	http     *fasthttp.Server
-	lobby    *fasthttp.Server // answers connections that have no place
+	lobby    *fasthttp.Server // answers connections that get no place
 	places   *limiter.Connections
 	counters *counters
 	ids      *requestIDs
@@ -126,12 +126,12 @@ func New(cfg Config, sales Sales, health Health, log *slog.Logger) (*Server, err
 	return s, nil
 }
 
-// slack is how many closed connections fasthttp may still count as open: it notices a close a
-// moment later.
+// slack is how many closed connections fasthttp may still count as open: it notices a close with a
+// short delay.
 const slack = 256
 
-// Serve answers the connections of l until Shutdown, and returns nil then, also when Shutdown came
-// first. It may be called once. l is closed when it returns.
+// Serve answers the connections of l until Shutdown is called, and then returns nil, even if
+// Shutdown was called before. It may be called once. l is closed when it returns.
 func (s *Server) Serve(l net.Listener) error {
 	own := newListener(l, s.quiet, &s.acceptPauses, s.places, s.turnAway)
 	own.limits = timeouts{idle: s.cfg.IdleTimeout, read: s.cfg.ReadTimeout, write: s.cfg.WriteTimeout}
@@ -152,10 +152,10 @@ func (s *Server) Serve(l net.Listener) error {
 	return err
 }
 
-// Shutdown ends the server: /readyz turns to 503, DrainDelay passes, no more connections are
-// accepted, idle ones are closed, and what is in flight is answered with Connection: close. When
-// ctx ends first, the connections that are left are closed in the middle and the error says how
-// many. It may be called again.
+// Shutdown ends the server in steps: /readyz changes to 503, DrainDelay passes, no more connections
+// are accepted, idle ones are closed, and requests in flight are answered with Connection: close.
+// If ctx ends first, the connections that are left are closed at once, and the error says how many.
+// It may be called again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock() // a concurrent Serve either sees the drain, or Shutdown sees its listener
 	first := s.draining.CompareAndSwap(false, true)
@@ -192,11 +192,11 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-// handleUnreadable answers where fasthttp could not read a request.
+// handleUnreadable answers if fasthttp could not read a request.
 func (s *Server) handleUnreadable(ctx *fasthttp.RequestCtx, err error) {
 	if c, ok := ctx.Conn().(*conn); ok {
 		if !c.used.Load() {
-			_ = c.Close() // there was no request: the client would take an answer for that of its next request
+			_ = c.Close() // there was no request: the client would take this answer for the answer to its next request
 			return
 		}
 		c.linger.Store(true)
@@ -271,11 +271,11 @@ func (s *Server) dispatch(x *exchange) {
 	}
 }
 
-// probed answers health checks, which count against their address like everything without a key.
+// probed answers health checks, which count against their address like all requests without a key.
 func (s *Server) probed(x *exchange) {
 	r := &routes[x.route]
 	switch {
-	case x.stranger(): // it asks too often
+	case x.stranger(): // the address sends too many
 	case !r.takes(x.http.Method()):
 		x.header(keyAllow, r.allow())
 		x.refuse(problem.MethodNotAllowed)
@@ -286,7 +286,8 @@ func (s *Server) probed(x *exchange) {
 	}
 }
 
-// nothing answers a path without a route. It tells an operator who asks the wrong listener.
+// nothing answers a path without a route. If the path belongs to the admin API, the answer says
+// that this is the wrong listener.
 func (x *exchange) nothing() {
 	p := problem.Problem{Code: problem.NotFound}
 	if bytes.HasPrefix(x.http.URI().PathOriginal(), adminPath) {
@@ -298,7 +299,7 @@ func (x *exchange) nothing() {
 // adminPath begins the paths of the admin API.
 var adminPath = []byte("/admin/")
 
-// limited answers within the in-flight limit.
+// limited answers if the in-flight limit allows it.
 func (s *Server) limited(x *exchange) {
 	defer s.inFlight.Add(-1)
 	if s.inFlight.Add(1) > int64(s.cfg.MaxInFlight) {
@@ -447,7 +448,7 @@ func (x *exchange) address() {
 	x.visit.Forwarded = forwarded(x.http.Request.Header.PeekAll(headerForwardedFor))
 }
 
-// acceptsBody reports whether the body is of a kind this listener reads, or answers.
+// acceptsBody reports whether this listener reads bodies of this kind; if not, it answers.
 func (x *exchange) acceptsBody() bool {
 	h := &x.http.Request.Header
 	if encoding := h.ContentEncoding(); !isJSON(h.ContentType()) || len(encoding) > 0 && string(encoding) != "identity" {
@@ -457,7 +458,7 @@ func (x *exchange) acceptsBody() bool {
 	return true
 }
 
-// enter asks the gate, or answers. The caller of a true must defer x.leave.
+// enter asks the gate, or answers. If it returns true, the caller must defer x.leave.
 func (x *exchange) enter() bool {
 	x.address()
 	denial := x.server.gate.Enter(&x.visit)
@@ -487,8 +488,8 @@ func (x *exchange) denied(denial *Denial) {
 	x.problem(&denial.Problem)
 }
 
-// pause makes a visit wait before the gate. Its arrival time is then set again, because nothing was
-// done for it before. The number of connections bounds how many visits wait.
+// pause makes a visit wait before the gate. Afterwards its arrival time is set again, because no
+// work was done for it before. The number of connections bounds how many visits wait.
 func (x *exchange) pause() {
 	x.server.inFlight.Add(-1)
 	x.server.paused.Add(1)
@@ -585,7 +586,7 @@ func (s *Server) logFailure(x *exchange, p *problem.Problem, err error) {
 	case p.Code == problem.Internal:
 		kind, write = kindInternal, s.quiet.Log.Error
 	case p.Code != problem.Unavailable:
-		return // a decision, or our own limit: Stats counts it
+		return // a decision or our own limit, which Stats counts
 	}
 	if n, ok := s.quiet.May(kind, x.arrived); ok {
 		args := []any{"err", err, "route", routes[x.route].name, "request_id", string(x.id), "order", p.Order, "left_out", n}

@@ -17,13 +17,13 @@ import (
 const (
 	notStrictLine   = "The request line doesn't end with CR LF: end each line of the header with both."
 	notStrictEnd    = "A header line doesn't end with CR LF: end each line of the header with both."
-	hasFragment     = "The path has a fragment (#): send what is in front of it alone."
+	hasFragment     = "The path has a fragment (#): send only the part before it."
 	isFolded        = "A header line is folded: put each field on one line."
 	isSpacedName    = "A header field's name has a space: a name is one token."
 	isTwoFramings   = "The request has both Content-Length and Transfer-Encoding: send one of them."
 	isNotChunked    = "The only Transfer-Encoding taken here is chunked: send that, or a Content-Length."
 	hasTrailers     = "The request has trailer fields: send all fields in the header."
-	isSameFieldMore = "Content-Type, Content-Encoding, Expect, Transfer-Encoding and Content-Length may be there once."
+	isSameFieldMore = "Content-Type, Content-Encoding, Expect, Transfer-Encoding and Content-Length may occur only once."
 	notHost         = "The Host field is not a host with an optional port."
 )
 
@@ -45,7 +45,7 @@ func (x *exchange) ambiguous() string {
 		return hasTrailers
 	case !isHost(h.Host()):
 		return notHost
-	case bytes.IndexByte(h.RequestURI(), '#') >= 0: // one server cuts it off, another has it in the path
+	case bytes.IndexByte(h.RequestURI(), '#') >= 0: // one server cuts the fragment off, another has it in the path
 		return hasFragment
 	}
 	return ""
@@ -147,7 +147,7 @@ func isHost(host []byte) bool {
 var hostMarks = []byte("-._~%!$&'()*+,;=[]:")
 
 // speaks reports whether the request's HTTP version is supported. A higher minor version could be
-// answered as 1.1, but fasthttp takes it for 1.0.
+// answered as 1.1, but fasthttp reads it as 1.0, so it is refused.
 func (x *exchange) speaks() bool {
 	switch string(x.http.Request.Header.Protocol()) {
 	case "HTTP/1.1", "HTTP/1.0":
@@ -156,7 +156,7 @@ func (x *exchange) speaks() bool {
 	return false
 }
 
-// strict reports whether the request can be read in one way only, or answers and ends the
+// strict reports whether the request can be read in only one way. If not, it answers and ends the
 // connection.
 func (x *exchange) strict() bool {
 	p := problem.Problem{Code: problem.InvalidRequest}
@@ -178,8 +178,8 @@ func (x *exchange) strict() bool {
 	return false
 }
 
-// closing ends the connection after the answer. What the client still sends is read for a moment,
-// so that it sees the answer.
+// closing ends the connection after the answer. It goes on reading for a moment, so that the client
+// gets the answer.
 func (x *exchange) closing() {
 	x.http.SetConnectionClose()
 	if c, ok := x.http.Conn().(*conn); ok {
@@ -208,7 +208,7 @@ func (s *Server) expected(ctx *fasthttp.RequestCtx) int {
 	return ctx.Response.StatusCode()
 }
 
-// dispatchHead answers by the header alone where it can.
+// dispatchHead answers by the header alone, if that is possible.
 func (s *Server) dispatchHead(x *exchange) {
 	length := x.http.Request.Header.ContentLength()
 	x.route, x.param = match(x.http.URI().PathOriginal())

@@ -31,7 +31,7 @@ type trafficSpan struct {
 	latency [timing.Size]uint32
 	sold    [timing.Size]uint32 // accepted purchases that did not ask to wait
 
-	sales   map[*seckill.Sale]int32 // places in bySale
+	sales   map[*seckill.Sale]int32 // from a sale to its place in bySale
 	items   map[*seckill.Item]int32
 	callers map[*seckill.Caller]int32
 
@@ -40,8 +40,8 @@ type trafficSpan struct {
 	byCaller []callerRow
 }
 
-// trafficRow counts answers: successes by whether they are repeats, problems by their place in the
-// catalogue.
+// trafficRow counts answers: successes are divided by whether they are repeats, problems by their
+// place in the catalogue.
 type trafficRow struct {
 	accepted, replayed uint32
 	problems           [maxCodes]uint32
@@ -75,7 +75,7 @@ func (s *trafficSpan) reset() {
 	clear(s.sales)
 	clear(s.items)
 	clear(s.callers)
-	clear(s.bySale) // drops references to an old catalog
+	clear(s.bySale) // so that an old catalog is not kept
 	clear(s.byItem)
 	clear(s.byCaller)
 	s.all, s.latency, s.sold = trafficRow{}, [timing.Size]uint32{}, [timing.Size]uint32{}
@@ -158,7 +158,7 @@ func (s *trafficSpan) addItem(a *answered) {
 // Outcomes counts answers to purchases.
 type Outcomes struct {
 	Accepted uint64 // 201 or 202, for the first time
-	Replayed uint64 // repeats of a key that were answered with its order
+	Replayed uint64 // repeats that were answered with the order of their key
 	Refused  map[problem.Code]uint64
 }
 
@@ -185,7 +185,8 @@ type Traffic struct {
 	Callers    map[seckill.CallerRef]*Outcomes
 }
 
-// TakeTraffic returns the counts since the last call. It has one user: the live view.
+// TakeTraffic returns the counts since the last call. Only the live view may call it, because each
+// call starts new counts.
 func (s *Server) TakeTraffic() *Traffic {
 	out := &Traffic{
 		All: newOutcomes(), Activities: make(map[seckill.ActivityID]*Outcomes), Items: make(map[ItemName]*ItemOutcomes),

@@ -11,9 +11,9 @@ import (
 // boardKey is the key of a board of notes: a hash on one server, since boards are short.
 func (s *Stock) boardKey(board string) string { return s.cfg.Prefix + ":board:" + board }
 
-// Pin leaves a note on a board that all processes on this Redis read, in place of one of that name.
-// Notes are lost with the Redis, and Pin doesn't wait for replicas. So a note must be stored
-// elsewhere, too, or be pinned again by its author.
+// Pin puts a note on a board that all processes on this Redis read. It replaces a note of the same
+// name. Notes are lost with the Redis, and Pin doesn't wait for replicas. So a note must also be
+// stored elsewhere, or its author must pin it again.
 func (s *Stock) Pin(ctx context.Context, board, name, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
@@ -50,7 +50,7 @@ func (s *Stock) Notes(ctx context.Context, board string) (map[string]string, err
 	return notes, noted("read the notes", board, err)
 }
 
-// noted names the board in an error.
+// noted adds the name of the board to an error.
 func noted(what, board string, err error) error {
 	if err == nil {
 		return nil
@@ -61,9 +61,9 @@ func noted(what, board string, err error) error {
 // ownerKey is the key of a name that a node may own.
 func (s *Stock) ownerKey(name string) string { return s.cfg.Prefix + ":owner:" + name }
 
-// Own gives a name to owner for a time, or prolongs the time if owner has it, and returns the
-// present owner. Ownership is lost with the Redis, and after a failover two nodes may own a name:
-// an owner must tolerate that.
+// Own gives a name to owner for a time, or prolongs the time if owner has it already. It returns
+// the current owner. Ownership is lost with the Redis, and after a failover two nodes may own the
+// same name, so an owner must tolerate that.
 func (s *Stock) Own(ctx context.Context, name, owner string, d time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
@@ -83,13 +83,13 @@ func (s *Stock) Own(ctx context.Context, name, owner string, d time.Duration) (s
 	if err == nil && is == owner {
 		err = client.Do(ctx, client.B().Pexpire().Key(key).Milliseconds(d.Milliseconds()).Build()).Error()
 	}
-	if err != nil { // also where it ended in between: the next call sees
+	if err != nil { // also if the ownership ended meanwhile: the next call sees that
 		return "", fmt.Errorf("own %s: %w", name, err)
 	}
 	return is, nil
 }
 
-// Release ends the ownership of a name, whoever its owner is.
+// Release ends the ownership of a name, no matter who owns it.
 func (s *Stock) Release(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
@@ -103,7 +103,7 @@ func (s *Stock) Release(ctx context.Context, name string) error {
 	return nil
 }
 
-// Assign gives a name to owner for a time, even if another one owns it.
+// Assign gives a name to owner for a time, even if another process owns it.
 func (s *Stock) Assign(ctx context.Context, name, owner string, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()

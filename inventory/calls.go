@@ -10,9 +10,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Confirm marks holds whose orders exist; one that the shard forgot is put back, and takes its
-// units even where none is available: the order is a fact. Holds of an item that the shard doesn't
-// know are passed over. holds of any number are sent Cap at a time.
+// Confirm marks holds whose orders exist. A hold that the shard forgot is put back. It takes its
+// units even if none are available, because the order is a fact. Holds of an item that the shard
+// doesn't know are skipped. holds may have any length; they are sent in parts of Cap.
 func (s *Stock) Confirm(ctx context.Context, ref Ref, holds []Hold) error {
 	for i := range holds {
 		if err := holds[i].Validate(); err != nil {
@@ -39,7 +39,7 @@ func (a *arguments) confirm(holds []Hold) {
 			sum = sum.Add(NameDigest(h.ID))
 		}
 	}
-	a.constant("") // for the hashes
+	a.constant("") // reserved for the hashes
 	a.number(int64(len(holds)))
 	a.number(int64(sum))
 	a.common(oneItem, int64(first.Item))
@@ -63,9 +63,9 @@ func (a *arguments) confirm(holds []Hold) {
 	}
 }
 
-// Settle ends holds. One that the shard forgot leaves a marker: a void one gives nothing back, a
-// sold one takes its units, for they are sold. Holds of an item that the shard doesn't know are
-// passed over. ends of any number are sent Cap at a time.
+// Settle ends holds. A hold that the shard forgot leaves a marker. If it is void, it gives nothing
+// back; if it is sold, its units are taken, because they are sold. Holds of an item that the shard
+// doesn't know are skipped. ends may have any length; they are sent in parts of Cap.
 func (s *Stock) Settle(ctx context.Context, ref Ref, ends []Settlement) error {
 	for i := range ends {
 		if err := ends[i].Validate(); err != nil {
@@ -74,7 +74,7 @@ func (s *Stock) Settle(ctx context.Context, ref Ref, ends []Settlement) error {
 	}
 	return s.chunks(ctx, "settle", ref, len(ends), func(from, to int) error {
 		_, err := s.ask(ctx, &s.scripts.settle, ref, 0, func(a *arguments) {
-			a.constant("") // for the hashes
+			a.constant("") // reserved for the hashes
 			for i := range ends[from:to] {
 				e := &ends[from+i]
 				kind := "V"
@@ -94,9 +94,9 @@ func (s *Stock) Settle(ctx context.Context, ref Ref, ends []Settlement) error {
 	})
 }
 
-// Restock adds units, once per item, ID and epoch. It returns for each whether it is applied, now
-// or before: one of an item that the shard doesn't know is not, unless it is Publish. restocks of
-// any number are sent Cap at a time.
+// Restock adds units, once per item, ID and epoch. It returns for each restock whether it is
+// applied, now or before. A restock of an item that the shard doesn't know is not applied, unless
+// it is Publish. restocks may have any length; they are sent in parts of Cap.
 func (s *Stock) Restock(ctx context.Context, ref Ref, restocks []Restock) ([]bool, error) {
 	for i := range restocks {
 		if err := restocks[i].Validate(); err != nil {
@@ -136,9 +136,10 @@ func (s *Stock) Restock(ctx context.Context, ref Ref, restocks []Restock) ([]boo
 	return applied, nil
 }
 
-// AllNumbers reads several shards in one write, whatever their epochs: each as it was at one
-// moment, and not all at the same. It costs a tenth of as many calls of ItemNumbers. A shard that
-// knows nothing has Epoch 0. errs has an error for each shard that could not be read.
+// AllNumbers reads several shards in one write, whatever their epochs. Each shard is read at one
+// moment, but not all at the same. That costs a tenth of calling ItemNumbers for each shard. A
+// shard that Redis doesn't know has Epoch 0. errs has an error for each shard that could not be
+// read.
 func (s *Stock) AllNumbers(ctx context.Context, shards []ShardID) (all []Numbers, errs []error) {
 	all, errs = make([]Numbers, len(shards)), make([]error, len(shards))
 	fail := func(err error) ([]Numbers, []error) {
@@ -174,10 +175,10 @@ func (s *Stock) AllNumbers(ctx context.Context, shards []ShardID) (all []Numbers
 	return all, errs
 }
 
-// numberFields are a shard's numbers as shard.lua has them, in the order of parseNumbers.
+// numberFields are the names of a shard's numbers in shard.lua, in the order of parseNumbers.
 var numberFields = []string{"epoch", "closed", "seq", "fresh", "names", "items", "ordered", "sold"}
 
-// parseNumbers reads a shard's numbers; one that isn't there is zero.
+// parseNumbers reads a shard's numbers. A number that is missing is zero.
 func parseNumbers(values []rueidis.RedisMessage, err error) (Numbers, error) {
 	if err != nil {
 		return Numbers{}, err
@@ -241,11 +242,11 @@ func parseItem(item ItemID, units, totals string) (ItemNumbers, error) {
 // state is a shard in the reply of levels.lua.
 type state struct {
 	Numbers
-	log int64 // elements of the log
+	log int64 // number of elements in the log
 }
 
-// levels is one call of levels.lua: the shard's numbers, and at most count elements of its log from
-// position from, or items.
+// levels is one call of levels.lua. It reads the shard's numbers, and some items or at most count
+// elements of its log from position from.
 func (s *Stock) levels(ctx context.Context, shard ShardID, from, count int64, items []ItemID) (state, []string, error) {
 	fail := func(err error) (state, []string, error) {
 		return state{}, nil, fmt.Errorf("read shard %d: %w", shard, readOnly(err))
@@ -298,10 +299,11 @@ func (s *Stock) Note(ctx context.Context, ref Ref) (uint64, error) {
 	return seq, err
 }
 
-// Old returns fresh or doomed holds last touched at or below note, about limit of them, and perhaps
-// none. What it looked at goes to the end of the line, so that holds that can't be decided hide no
-// others; more is false when it has been through all that were there when the pass began. A caller
-// begins a pass with cursor 0 and hands on next. A hold may come twice in a pass.
+// Old returns fresh or doomed holds last touched at or below note: about limit of them, and perhaps
+// none. The holds that it looked at move to the end, so that holds that can't be decided don't hide
+// others. more is false when it has looked at all holds that were there when the pass began. A
+// caller begins a pass with cursor 0, and then passes the returned next. A hold may come twice in a
+// pass.
 func (s *Stock) Old(ctx context.Context, ref Ref, note uint64, cursor int64, limit int) (old []Entry, next int64, more bool, err error) {
 	if cursor < 0 || limit < 1 {
 		return nil, 0, false, fmt.Errorf("%w: old holds from %d, %d of them", ErrInvalid, cursor, limit)
@@ -354,8 +356,8 @@ func parseOld(r *reply, note uint64) ([]Entry, error) {
 }
 
 // Doom dooms those of the holds that are fresh and not touched since note, and returns the state of
-// each afterwards. It returns when every replica that is connected has it. holds of any number are
-// sent Cap at a time.
+// each afterwards. It returns when every connected replica has received that. holds may have any
+// length; they are sent in parts of Cap.
 func (s *Stock) Doom(ctx context.Context, ref Ref, note uint64, holds []Hold) ([]State, error) {
 	for i := range holds {
 		if err := holds[i].Validate(); err != nil {
@@ -394,8 +396,8 @@ func (s *Stock) Doom(ctx context.Context, ref Ref, note uint64, holds []Hold) ([
 	return states, nil
 }
 
-// chunks calls call for n things, Cap at a time, until one fails. When a later chunk fails the
-// earlier ones have taken effect, so the error is of unknown outcome.
+// chunks runs call for parts of n things, Cap at a time, until one part fails. If it is not the
+// first part, the earlier ones have taken effect, so the error means that the outcome is unknown.
 func (s *Stock) chunks(ctx context.Context, what string, ref Ref, n int, call func(from, to int) error) error {
 	if err := errors.Join(ref.Validate(), s.checkRunning()); err != nil {
 		return err

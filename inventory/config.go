@@ -11,41 +11,45 @@ import (
 	"time"
 )
 
-// Config says where the shards are and how much may wait for them. The zero value of each field but
-// Addrs is its default.
+// Config says where the shards are, and how many calls may wait for them. A zero field means its
+// default; only Addrs has none.
 type Config struct {
-	// Addrs are the addresses, host:port, of the Redis: one of a single server, some of a Cluster's
-	// nodes, or, with MasterName, of the Sentinels. Required.
+	// Addrs are addresses as host:port. They name one server, or some nodes of a Cluster, or, with
+	// MasterName, the Sentinels. Required.
 	Addrs []string
-	// Username and Password log in; empty ones don't.
+	// Username and Password log in to Redis. If both are empty, there is no login.
 	Username, Password string
-	// TLS, if set, is used for every connection, the Sentinels' too. An empty ServerName is the
-	// host of each address, as Addrs, the Cluster or the Sentinels name it.
+	// TLS, if set, is used for every connection, also to the Sentinels. If ServerName is empty, the
+	// host of each address is used.
 	TLS *tls.Config
-	// MasterName is the name under which the Sentinels know the Redis; "" is no Sentinel.
+	// MasterName is the name under which the Sentinels know the Redis; "" means that there are no
+	// Sentinels.
 	MasterName string
-	// SentinelUsername and SentinelPassword log in to the Sentinels, which don't know the Redis'
-	// users; empty ones don't.
+	// SentinelUsername and SentinelPassword log in to the Sentinels, which have users of their own.
+	// If both are empty, there is no login.
 	SentinelUsername, SentinelPassword string
-	// Dial, if set, makes every connection, whatever the address: for a Redis within the process,
-	// which is no Cluster.
+	// Dial, if set, makes every connection, whatever the address. It is for a Redis inside the
+	// process, which is not a Cluster.
 	Dial func(ctx context.Context) (net.Conn, error)
-	// Memory, if set, tells the memory that is used and the most that may be, in bytes, of a Redis
-	// within the process, which doesn't know it. Else the server's INFO does.
+	// Memory, if set, returns how much memory is used and how much may be used, in bytes. It is for
+	// a Redis inside the process, which doesn't know this. Otherwise the server's INFO is read.
 	Memory func() (used, most int64)
-	// Prefix begins the name of every key and channel. Default "ps".
+	// Prefix is the first part of the name of every key and channel. Default "ps".
 	Prefix string
 
-	// Owner, if set, names the installation whose stock this is. A Close writes the name into the
-	// shard, and refuses a shard that has another one (ErrForeign): it would empty it. Open refuses
-	// such a Redis, too. An error of Owner keeps a Close from being made.
+	// Owner, if set, returns the name of the installation that owns the stock. Close writes this
+	// name into the shard. If the shard has another name, Close returns ErrForeign, because it
+	// would empty another installation's stock. Open refuses such a Redis, too. If Owner returns an
+	// error, nothing is closed.
 	Owner func(ctx context.Context) (string, error)
 
-	// Cap is the most holds, restocks or heads of one call; longer lists are sent in several.
-	// HoldCalls are not cut: their caller decides. Default 512: larger calls cost Redis no less for
-	// each hold and make the other callers of a single-threaded Redis wait longer.
+	// Cap is the most holds, restocks or heads in one call; longer lists are sent in parts.
+	// HoldCalls are not divided, because their caller decides their size. Default 512: with larger
+	// calls a hold costs Redis no less, and other callers wait longer, because Redis has one
+	// thread.
 	Cap int
-	// Queue is the most finds that wait for one shard; beyond it Find fails at once. Default 8,192.
+	// Queue is the most finds that may wait for one shard; with more, Find fails at once. Default
+	// 8,192.
 	Queue int
 	// CallTimeout is how long one call may take until its outcome is unknown. Default 1 s: half of
 	// the accept deadline, and a healthy Redis answers in milliseconds.
@@ -53,40 +57,41 @@ type Config struct {
 	// ReplicaTimeout is how long Doom, Close and Open wait for the replicas. Default 5 s.
 	ReplicaTimeout time.Duration
 	// MinReplicas is how many replicas must be connected for Doom, Close and Open to succeed.
-	// Default 0: a single server has none. With replicas that may be promoted it should be 1 or
-	// more, or a primary that is cut off from all of them counts as having done what its successor
-	// does not know.
+	// Default 0, because a single server has none. If replicas may be promoted, it should be at
+	// least 1. Otherwise a primary that is cut off from all of them reports success, and its
+	// successor doesn't know the change.
 	MinReplicas int
-	// MaxReplicaLag is the longest time that a primary which was replaced may go on taking writes.
-	// The servers must keep to it: min-replicas-to-write at least 1, and min-replicas-max-lag at
-	// most this. Servers that do not are refused (*SafetyError). Required with MinReplicas. Default
-	// 0: there are no replicas, and nothing is checked.
+	// MaxReplicaLag is the longest time for which a replaced primary may still take writes. The
+	// servers must guarantee it: min-replicas-to-write must be at least 1, and min-replicas-max-lag
+	// at most this time. Servers that don't are refused (*SafetyError). Required with MinReplicas.
+	// Default 0: there are no replicas, and nothing is checked.
 	MaxReplicaLag time.Duration
-	// Poll is how long a watched shard may be silent until it is read, at most 500 ms: what a shard
-	// says is believed for 900 ms, so that no buyer is told sold-out from memory a second after a
-	// unit came back, and every answer needs a second chance. Default 250 ms.
+	// Poll is how long a watched shard may be silent before it is read, at most 500 ms. An answer
+	// of a shard is used for 900 ms, so that no buyer is told sold-out from memory one second after
+	// a unit came back. Poll is so short that a failed read can be repeated in time. Default 250
+	// ms.
 	Poll time.Duration
-	// MaxKnown is the most heads of names that this process remembers of all watched shards
-	// together; a shard that would exceed it gets no refusals from memory. Default 100,000,000,
+	// MaxKnown is the most heads of names that this process remembers, for all watched shards
+	// together. A shard that would exceed it gets no refusals from memory. Default 100,000,000,
 	// about 2.5 bytes each.
 	MaxKnown int
 
-	// Guard, if set, stands in front of the calls that buyers wait for: it makes the call, or
-	// answers an error without having made it. It is told the lane, which is the Redis node. An
-	// error that the call answers is Redis's or the network's, never a shard's refusal. nil makes
-	// the call.
+	// Guard, if set, is called instead of each call that buyers wait for. It makes the call, or
+	// returns an error without making it. It gets the lane, which is the Redis node. An error from
+	// the call comes from Redis or the network, never from a shard's refusal. With nil, calls are
+	// made directly.
 	Guard func(ctx context.Context, lane int, call func(context.Context) error) error
 
-	// The callbacks tell what the Stock has seen:
-	//   - OnLost: an answer showed lost writes.
+	// The callbacks report what the Stock has seen:
+	//   - OnLost: an answer showed that writes were lost.
 	//   - OnEpoch: an open or closed shard has a later epoch than the watched one.
-	//   - OnCrossing: an item of a watched shard had units and has none, or the other way round.
-	//   - OnRing: a process passed a message to Ring.
+	//   - OnCrossing: an item of a watched shard had units and now has none, or the reverse.
+	//   - OnRing: a process called Ring with this message.
 	//   - OnSuspect: a server of these watched shards was restarted or replaced. It may have
 	//     forgotten writes that nobody can prove.
-	//   - OnForeign: the Redis has the stock of another installation.
-	// They are called one after another on a goroutine of the Stock and may call it back. While one
-	// takes its time, calls of OnRing may be left out; the others come again. nil is nobody.
+	//   - OnForeign: the Redis has the stock of another installation. Callbacks run one after
+	// another on a goroutine of the Stock, and may call the Stock. While one is slow, calls of
+	// OnRing may be left out; the others are repeated. nil means no call.
 	OnLost     func(ref Ref)
 	OnEpoch    func(shard ShardID, epoch Epoch)
 	OnCrossing func(shard ShardID, item ItemID, inStock bool)
@@ -104,11 +109,11 @@ const MaxCall = 10_000
 // maxPoll is the most that Config.Poll may be.
 const maxPoll = 500 * time.Millisecond
 
-// staleAfter is how long an answer of a shard is believed. L6 allows a false sold-out a second at
-// most.
+// staleAfter is how long an answer of a shard is used. L6 allows a wrong sold-out for at most one
+// second.
 const staleAfter = 900 * time.Millisecond
 
-// WithDefaults returns c with its defaults filled in.
+// WithDefaults returns c with all defaults filled in.
 func (c Config) WithDefaults() Config {
 	setDefault(&c.Prefix, "ps")
 	setDefault(&c.Cap, 512)
@@ -151,7 +156,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Validate reports all that is wrong with c, its defaults filled in.
+// Validate reports everything that is wrong with c, after the defaults are filled in.
 func (c Config) Validate() error {
 	c = c.WithDefaults()
 	var errs []error

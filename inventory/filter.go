@@ -5,11 +5,11 @@ import (
 	"sync/atomic"
 )
 
-// hashName is the hash under which the shard's log and every process remember a head. The hash is
+// hashName is the hash of a head, in the shard's log and in every process's memory. The hash is
 // written to Redis, so versions with different hashes must not work on the same shard.
 //
-// Eight bytes at a time, each multiplied in, then splitmix64's finish. Two heads with the same hash
-// cost a call to Redis, and never cause a wrong answer.
+// It takes eight bytes at a time, multiplies them in, and ends with the finisher of splitmix64. Two
+// heads with the same hash cost a call to Redis, and never cause a wrong answer.
 func hashName(name string) uint64 {
 	const prime = 0x9e3779b97f4a7c15
 	h := uint64(len(name)) * prime
@@ -32,38 +32,41 @@ func hashName(name string) uint64 {
 // hashBytes is the length of a hash in the shard's log, big endian.
 const hashBytes = 8
 
-// nameFilter is a set of hashes of which it keeps 32 bits: has is true for all that were added, and
-// for others with a chance of n / 2^32. That is one in 7,000 among 600,000 names, and 2 % among 100
-// million. One goroutine at a time may call add; has may be called by any, at any time.
+// nameFilter is a set of hashes, of which it keeps 32 bits each. has is always true for added
+// hashes. For others it is true with a chance of n / 2^32: one in 7,000 among 600,000 names, and 2
+// % among 100 million. Only one goroutine at a time may call add; has may be called by any
+// goroutine at any time.
 //
-// New hashes go into a small table; when that is full, it is merged into a sorted run, which takes
-// two bytes a hash and an index of 256 KB, or four bytes a hash where it is short. So the filter
-// takes what its names need and never has to know their number. A merge copies the run, once for
-// each 1/64 by which it grows.
+// New hashes go into a small table. When it is full, it is merged into a sorted run. A run takes
+// two bytes per hash and an index of 256 KB; a short run takes four bytes per hash. So the filter
+// only takes the memory that its names need, and need not know their number before. A merge copies
+// the run, once for each 1/64 by which it grows.
 //
-// Rejected: Bloom filters (to grow they need the names again, or one filter a step, whose errors
-// add up), cuckoo filters (the same), and the whole hashes (8 bytes and the room of a hash table).
+// Rejected: Bloom filters and cuckoo filters, because to grow they need the names again, or one
+// more filter for each step, whose errors add up. Also rejected: whole hashes, which take 8 bytes
+// and the free slots of a hash table.
 type nameFilter struct {
 	state atomic.Pointer[filterState]
 	n     atomic.Int64 // hashes in it
-	fresh int          // of them in the table; add's own
+	fresh int          // hashes in the table; used only by add
 }
 
-// filterState is the data that has reads. The table is filled at the same time.
+// filterState is the data that has reads. Meanwhile add may fill the table.
 type filterState struct {
-	run   *nameRun // nil is none
+	run   *nameRun // nil means none
 	table nameTable
 }
 
 // Sizes of a filter.
 const (
 	minSlots  = 64
-	minMerge  = 4096    // a table of fewer is not merged
-	mergeRate = 64      // a run is merged again when it grows by one in so many
+	minMerge  = 4096    // a table with fewer hashes is not merged
+	mergeRate = 64      // a run is merged again when it has grown by this part
 	shortRun  = 1 << 17 // number of hashes from which an index is worth it
 )
 
-// short is the part of a hash that a filter keeps; 0 means free, so it shares a place with 1.
+// short is the part of a hash that a filter keeps. 0 means a free slot, so a hash with 0 is kept as
+// 1.
 func short(h uint64) uint32 { return max(uint32(h>>32), 1) }
 
 // has reports whether h may have been added.
@@ -111,8 +114,8 @@ func (f *nameFilter) clear() {
 	f.fresh = 0
 }
 
-// nameTable is a hash table, open addressing, of a power of two of slots; 0 is a free one. One
-// goroutine fills it while others look.
+// nameTable is a hash table with open addressing. Its size is a power of two, and 0 is a free slot.
+// One goroutine fills it while others read.
 type nameTable []uint32
 
 func (t nameTable) has(h uint32) bool {
@@ -131,7 +134,7 @@ func (t nameTable) has(h uint32) bool {
 func (t nameTable) insert(h uint32) bool {
 	mask := uint32(len(t) - 1)
 	for i := h & mask; ; i = (i + 1) & mask {
-		switch t[i] { // only this goroutine writes
+		switch t[i] { // only this goroutine writes the table
 		case h:
 			return false
 		case 0:
@@ -141,8 +144,8 @@ func (t nameTable) insert(h uint32) bool {
 	}
 }
 
-// nameRun is a sorted set of hashes that never changes: all of each in whole, or their lower halves
-// in low with index[u] to index[u+1] for the upper half u. nil is empty.
+// nameRun is a sorted set of hashes that never changes. It has whole hashes in whole; or it has
+// lower halves in low, and index[u] to index[u+1] is the range of the upper half u. nil is empty.
 type nameRun struct {
 	whole []uint32
 	low   []uint16
@@ -197,7 +200,7 @@ func merge(run *nameRun, fresh []uint32) *nameRun {
 	return merged
 }
 
-// union returns the union of two sorted sets that have nothing in common.
+// union returns the union of two sorted sets without common elements.
 func union(a, b []uint32) []uint32 {
 	out := make([]uint32, 0, len(a)+len(b))
 	for len(a) > 0 && len(b) > 0 {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// ItemID names a sale item: one SKU of one activity. The database gives it out; zero is no item.
+// ItemID names a sale item: one SKU of one activity. The database assigns it; zero means no item.
 type ItemID uint32
 
 // ShardID names a shard: 0 to the installation's number of shards - 1.
@@ -14,8 +14,8 @@ type ShardID uint16
 // MaxShards is the most shards that an installation may have.
 const MaxShards = 1024
 
-// Epoch counts a shard's rebuilds. A shard takes calls of its own epoch only. Zero is a shard that
-// knows nothing. An epoch is below 2^53, so that a Lua number holds it.
+// Epoch counts a shard's rebuilds. A shard only takes calls of its own epoch. Zero means a shard
+// without data. An epoch is below 2^53, so that a Lua number can hold it.
 type Epoch int64
 
 // Ref names a shard under one epoch.
@@ -28,8 +28,8 @@ type Ref struct {
 // and buyer, so all holds of one buyer on one item have the same head; the tail tells them apart.
 const TailLength = 16
 
-// Head returns the part of a hold's name that names its item and buyer. The whole name is the head
-// of a name that is too short to have a tail.
+// Head returns the part of a hold's name that names its item and buyer. A name that is too short to
+// have a tail is its own head.
 func Head(id string) string {
 	if len(id) <= TailLength {
 		return id
@@ -37,9 +37,9 @@ func Head(id string) string {
 	return id[:len(id)-TailLength]
 }
 
-// Place returns the shard of a hold: the item's home shard where spread is 1, and one of the spread
-// shards from there on otherwise, chosen by the head of the hold's name. So all holds of a buyer
-// are on one shard. spread is from 1 to shards.
+// Place returns the shard of a hold. With spread 1, it is the item's home shard. Otherwise it is
+// one of the spread shards from there on, chosen by the head of the hold's name, so that all holds
+// of a buyer are on one shard. spread must be from 1 to shards.
 func Place(item ItemID, spread int, id string, shards int) ShardID {
 	if spread <= 1 {
 		return Home(item, shards)
@@ -47,25 +47,26 @@ func Place(item ItemID, spread int, id string, shards int) ShardID {
 	return ShardAt(item, int(fnv64(Head(id))%uint64(spread)), shards)
 }
 
-// ShardAt returns the i-th shard of an item, from 0 on: its home, and those behind it. i is less
-// than the item's spread.
+// ShardAt returns the i-th shard of an item, counted from 0: its home, and then the shards after
+// it. i must be less than the item's spread.
 func ShardAt(item ItemID, i, shards int) ShardID {
 	return (Home(item, shards) + ShardID(i)) % ShardID(shards)
 }
 
 // Home returns the first shard of an item. An item that is spread over k shards is on this one and
-// the k-1 behind it, modulo shards.
+// the k-1 after it, modulo shards.
 func Home(item ItemID, shards int) ShardID {
-	h := uint64(item) * 0x9e3779b97f4a7c15 // Fibonacci hashing: neighbours are far apart
+	h := uint64(item) * 0x9e3779b97f4a7c15 // Fibonacci hashing: neighbours get places far apart
 	return ShardID((h >> 32) % uint64(shards))
 }
 
 // Digest is a sum over the names of holds, modulo DigestModulus. It does not depend on their order,
-// a name can be taken out of it again, and two sets with the same digest are the same but for a
-// chance of about one in 10^14.
+// and a name can be subtracted again. Two different sets have the same digest with a chance of only
+// about one in 10^14.
 type Digest uint64
 
-// DigestModulus bounds a digest: 2^48, so that sums of two are exact in a Lua number.
+// DigestModulus bounds a digest: it is 2^48, so that a Lua number holds the sum of two digests
+// exactly.
 const DigestModulus = 1 << 48
 
 // NameDigest returns the digest of one name.
@@ -74,7 +75,7 @@ func NameDigest(id string) Digest { return Digest(fnv64(id) % DigestModulus) }
 // Add returns the digest with another one added.
 func (d Digest) Add(other Digest) Digest { return (d + other) % DigestModulus }
 
-// Sub returns the digest with another one taken out.
+// Sub returns the digest with another one subtracted.
 func (d Digest) Sub(other Digest) Digest { return (d + DigestModulus - other) % DigestModulus }
 
 // fnv64 is FNV-1a with a finalizer: FNV alone mixes its last bytes badly.
@@ -90,7 +91,8 @@ func fnv64(s string) uint64 {
 }
 
 // Hold is a claim to units of an item. ID is its name: the order's id, or a withdrawal's. Buyer is
-// who it is for, and "" for a withdrawal by the shop, which counts against nobody's limit.
+// the buyer for whom it is held. It is "" for a withdrawal by the shop, which counts against no
+// limit.
 type Hold struct {
 	Item     ItemID
 	ID       string
@@ -98,9 +100,9 @@ type Hold struct {
 	Quantity int
 }
 
-// Claim is a hold that is asked for. Limit is the most units that the buyer may have of the item,
-// held and sold; MaxOrders is the most holds that the buyer may ever have made of it, ended ones
-// included. 0 is no limit.
+// Claim is a hold that is asked for. Limit is the most units of the item that the buyer may have,
+// held and sold together. MaxOrders is the most holds of it that the buyer may ever make, including
+// ended ones. 0 means no limit.
 type Claim struct {
 	Hold
 	Limit     int
@@ -110,7 +112,7 @@ type Claim struct {
 // State is the state of a hold in a shard.
 type State uint8
 
-// The states of a hold. Void and Sold are markers: the hold has ended, its name is remembered.
+// The states of a hold. Void and Sold are markers: the hold has ended, and its name is remembered.
 const (
 	None State = iota
 	Fresh
@@ -134,11 +136,11 @@ var stateNames = [...]string{"none", "fresh", "doomed", "ordered", "void", "sold
 // Verdict is a shard's answer to one claim.
 type Verdict uint8
 
-// The verdicts. Held took units now. HeldAgain, HeldOrdered, HeldEnded and HeldDoomed met a hold of
-// the same name and took nothing: a fresh one (its age begins anew), one whose order exists, a
-// marker, and one that the sweeper is deciding. SoldOut, OverLimit, TooMany and Reused are refusals
-// and wrote nothing. Unopened means that the shard has no such item yet: its units are on their
-// way.
+// The verdicts. Held took units now. HeldAgain, HeldOrdered, HeldEnded and HeldDoomed found a hold
+// of the same name and took nothing. That hold is fresh (its age begins again), or its order
+// exists, or it is a marker, or the sweeper is deciding it. SoldOut, OverLimit, TooMany and Reused
+// are refusals and wrote nothing. Unopened means that the shard doesn't have the item yet: its
+// units are on their way.
 const (
 	Held Verdict = iota + 1
 	HeldAgain
@@ -152,7 +154,7 @@ const (
 	Unopened
 )
 
-// Fresh reports whether the hold is fresh after the call: taken now, or met again.
+// Fresh reports whether the hold is fresh after the call: taken now, or found fresh.
 func (v Verdict) Fresh() bool { return v == Held || v == HeldAgain }
 
 // HoldCall is a batch's call to one shard, with its answer. Its strings must stay unchanged until
@@ -161,8 +163,8 @@ type HoldCall struct {
 	Ref    Ref
 	Claims []Claim
 
-	// Set by Hold. Where Err is nil there is a verdict for each claim, and Seq is the shard's after
-	// them.
+	// Verdicts and Seq are set by Hold. If Err is nil, there is a verdict for each claim, and Seq
+	// is the shard's seq after them.
 	Verdicts []Verdict
 	Seq      uint64
 	Err      error
@@ -171,8 +173,8 @@ type HoldCall struct {
 // Kind is the way in which Settle ends a hold.
 type Kind uint8
 
-// The ways to settle: SettleSold keeps the buyer's count and moves the units to sold (a
-// withdrawal's units leave the total instead); SettleVoid gives units and count back.
+// The ways to settle: SettleSold keeps the buyer's count and moves the units to sold; for a
+// withdrawal, the total gets smaller instead. SettleVoid gives units and count back.
 const (
 	SettleSold Kind = iota + 1
 	SettleVoid
@@ -185,8 +187,8 @@ type Settlement struct {
 }
 
 // Restock adds units to an item, once per ID and epoch. Publish says that these are the units with
-// which the item comes on sale: they are taken where the shard does not know the item yet, and ID
-// is not remembered. A restock of an item that the shard does not know is not applied.
+// which the item comes on sale: they are added if the shard does not know the item yet, and ID is
+// not remembered. Another restock of an unknown item is not applied.
 type Restock struct {
 	Item    ItemID
 	ID      string
@@ -200,7 +202,7 @@ type Entry struct {
 	State State
 }
 
-// Stocked is an item as a rebuild writes it: what is available, and what was sold of its total.
+// Stocked is an item as a rebuild writes it: its available units and its sold units.
 type Stocked struct {
 	Item      ItemID
 	Total     int64
@@ -209,10 +211,10 @@ type Stocked struct {
 }
 
 // Numbers is a shard at one moment. Fresh counts the units of holds that nobody confirmed yet.
-// Ordered and Sold are digests over the names of the holds in that state; a withdrawal's hold is in
+// Ordered and Sold are digests over the names of the holds in that state; withdrawals are in
 // neither.
 type Numbers struct {
-	Epoch   Epoch // 0 is a shard that knows nothing
+	Epoch   Epoch // 0 is a shard without data
 	Closed  bool
 	Seq     uint64
 	Fresh   int64
@@ -222,8 +224,8 @@ type Numbers struct {
 	Sold    Digest
 }
 
-// ItemNumbers is an item on a shard at one moment, in units. Known is false where the shard does
-// not know the item. Available + Held + Sold is the item's total on that shard.
+// ItemNumbers is an item on a shard at one moment, in units. Known is false if the shard does not
+// know the item. Available + Held + Sold is the item's total on that shard.
 type ItemNumbers struct {
 	Item      ItemID
 	Known     bool
@@ -232,7 +234,7 @@ type ItemNumbers struct {
 	Sold      int64
 }
 
-// Refusals of a whole call. Nothing was changed by a call that answers one of them.
+// Refusals of a whole call. A call that answers one of them has changed nothing.
 var (
 	// ErrClosed means the shard is being rebuilt.
 	ErrClosed = errors.New("shard is closed")
@@ -260,15 +262,15 @@ const (
 	maxUnits = 1_000_000_000
 )
 
-// ErrInvalid means that a call makes no sense, whatever the shard says.
+// ErrInvalid means that a call is malformed, whatever the state of the shard.
 var ErrInvalid = errors.New("invalid call")
 
-// minHead is the length in bytes of the shortest head: longer than an item's number, and than every
-// name among which heads stand in Redis (lua/shard.lua).
+// minHead is the length in bytes of the shortest head. It is longer than an item's number, and
+// longer than all names of other fields in the same Redis hash (lua/shard.lua).
 const minHead = 11
 
-// Validate reports whether h can be held: an item, a name and a buyer of at most 256 bytes, a name
-// with a head of at least 11, and units.
+// Validate reports whether h can be held. It needs an item, units, a name and a buyer of at most
+// 256 bytes, and a head of at least 11 bytes.
 func (h Hold) Validate() error {
 	if h.Item == 0 || len(h.ID) < minHead+TailLength || len(h.ID) > maxName || len(h.Buyer) > maxName ||
 		h.Quantity < 1 || h.Quantity > maxUnits {
@@ -285,7 +287,7 @@ func (r Ref) Validate() error {
 	return nil
 }
 
-// Validate reports whether a restock makes sense.
+// Validate reports whether a restock is well formed.
 func (r Restock) Validate() error {
 	if r.Item == 0 || r.ID == "" || len(r.ID) > maxName || r.Units < 0 || r.Units > maxUnits || r.Units == 0 && !r.Publish {
 		return fmt.Errorf("%w: restock %.40q of %d units of item %d", ErrInvalid, r.ID, r.Units, r.Item)

@@ -6,26 +6,27 @@ import (
 	"sync/atomic"
 )
 
-// itemTable knows of each item that ever had a crossing whether it has units. It is a hash table,
-// open addressing; a view's mu guards it, but has looks at any time.
+// itemTable knows, for each item that ever had a crossing, whether it has units. It is a hash table
+// with open addressing. A view's mu guards its changes, but has reads it at any time without the
+// lock.
 type itemTable struct {
-	slots []itemSlot // a power of two of them, never full
+	slots []itemSlot // their number is a power of two; never all full
 	n     int
 }
 
 type itemSlot struct {
 	word atomic.Uint64 // item << bits, and bits; 0 is free
-	seq  uint64        // of the last crossing that was seen, from any source
+	seq  uint64        // seq of the last crossing that was seen, from any source
 }
 
-// The bits of a slot. Each is set if the item has no unit: when it was last seen, by the log, and
-// in the last call of OnCrossing.
+// The bits of a slot. A bit is set if the item has no unit: as last seen from any source, as the
+// log says, or as the last call of OnCrossing said.
 const (
-	bitOut       = 1 << iota // when it was last seen, from any source
-	bitLogged                // as the log says, of the newest crossing that was seen
+	bitOut       = 1 << iota // as last seen, from any source
+	bitLogged                // as the log says, at the newest crossing that was seen
 	bitTold                  // in the last call of OnCrossing
 	bitUntold                // the item is in view.untold
-	bitInherited             // from the view before: this one has seen nothing of the item yet
+	bitInherited             // inherited: this view has not seen the item yet
 
 	itemBits = iota
 )
@@ -35,7 +36,7 @@ const minItems = 16
 
 func newItemTable(slots int) *itemTable { return &itemTable{slots: make([]itemSlot, slots)} }
 
-// place returns the slot of an item, or the free one where it would be.
+// place returns the slot of an item, or the free slot where it would be.
 func (t *itemTable) place(item ItemID) *itemSlot {
 	mask := uint64(len(t.slots) - 1)
 	h := uint64(item) * 0x9e3779b97f4a7c15 >> 32
@@ -46,10 +47,10 @@ func (t *itemTable) place(item ItemID) *itemSlot {
 	}
 }
 
-// has reports whether the item has all of these bits.
+// has reports whether all of these bits are set for the item.
 func (t *itemTable) has(item ItemID, bits uint64) bool { return t.place(item).word.Load()&bits == bits }
 
-// grown returns a table with the same items and more room, or t where it has room.
+// grown returns a table with the same items and more room. If t has room, it returns t.
 func (t *itemTable) grown() *itemTable {
 	if 4*(t.n+1) <= 3*len(t.slots) {
 		return t
@@ -71,7 +72,8 @@ func (t *itemTable) put(word, seq uint64) {
 	t.n++
 }
 
-// inherit returns the table for the next view: the last seen states, and those of OnCrossing.
+// inherit returns the table for the next view. It keeps the last seen states, and the states that
+// OnCrossing has been told.
 func (t *itemTable) inherit() *itemTable {
 	next := newItemTable(minItems)
 	for i := range t.slots {
@@ -83,7 +85,7 @@ func (t *itemTable) inherit() *itemTable {
 	return next
 }
 
-// cross takes a crossing: from the log, or heard. The caller holds mu.
+// cross takes a crossing from the log or from a message. The caller holds mu.
 func (v *view) cross(item ItemID, seq uint64, has, logged bool) {
 	table := v.items.Load().grown()
 	slot := table.place(item)
@@ -93,8 +95,8 @@ func (v *view) cross(item ItemID, seq uint64, has, logged bool) {
 		word = uint64(item) << itemBits
 		table.n++
 	}
-	// After a crossing was heard that is newer than the log, the item counts as out only when the
-	// log was read up to that crossing: there may be unread heads before it.
+	// After a message has told of a newer crossing than the log, the item counts as sold out only
+	// when the log was read up to that crossing. Before that, there may be unread heads.
 	switch newest := isNew || word&bitInherited != 0 || seq >= slot.seq; {
 	case newest && (logged || seq > slot.seq):
 		slot.seq = seq
@@ -103,7 +105,7 @@ func (v *view) cross(item ItemID, seq uint64, has, logged bool) {
 		word = setBit(word, bitLogged, false)
 	}
 	word = setBit(word, bitInherited, false)
-	if v.sure.Load() == nil && !v.later && (isNew || logged) { // what is seen first is no crossing
+	if v.sure.Load() == nil && !v.later && (isNew || logged) { // the first sight of an item is not a crossing
 		word = setBit(word, bitTold, word&bitOut != 0)
 	}
 	slot.word.Store(v.tellLater(word))
@@ -117,8 +119,8 @@ func setBit(word, bit uint64, on bool) uint64 {
 	return word &^ bit
 }
 
-// tellLater plans a call of OnCrossing for an item, if it is news, and returns the item's new word.
-// The caller holds mu.
+// tellLater plans a call of OnCrossing for an item if its state is news, and returns the item's new
+// word. The caller holds mu.
 func (v *view) tellLater(word uint64) uint64 {
 	if (word&bitOut != 0) == (word&bitTold != 0) || word&bitUntold != 0 {
 		return word
@@ -130,7 +132,7 @@ func (v *view) tellLater(word uint64) uint64 {
 	return word | bitUntold
 }
 
-// forgetInherited has items of which the log says nothing be in stock. The caller holds mu.
+// forgetInherited sets all items that the log doesn't mention to "in stock". The caller holds mu.
 func (v *view) forgetInherited() {
 	table := v.items.Load()
 	for i := range table.slots {
@@ -140,14 +142,14 @@ func (v *view) forgetInherited() {
 	}
 }
 
-// hasNews reports whether OnCrossing has to be called.
+// hasNews reports whether OnCrossing must be called.
 func (v *view) hasNews() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return len(v.untold) > 0
 }
 
-// crossing is an item that has units now, or has none any more.
+// crossing is an item that now has units, or now has none.
 type crossing struct {
 	item ItemID
 	has  bool
@@ -197,7 +199,7 @@ func parseCrossings(text string) (seq uint64, crossings []crossing, ok bool) {
 	return seq, crossings, true
 }
 
-// parseMessage reads a message of crossings: shard, epoch, and their text.
+// parseMessage reads a message of crossings: shard, epoch, and the text of crossings.
 func parseMessage(message string) (ref Ref, seq uint64, crossings []crossing, ok bool) {
 	first, rest, ok1 := strings.Cut(message, " ")
 	second, rest, ok2 := strings.Cut(rest, " ")

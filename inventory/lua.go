@@ -14,11 +14,11 @@ var luaFiles embed.FS
 type script struct {
 	source string
 	sha    string
-	keys   int // how many of a shard's keys it gets
+	keys   int // how many of a shard's keys the script gets
 }
 
-// scripts are all scripts of the package; each field is lua/<name>.lua behind lua/shard.lua, and
-// behind lua/books.lua too where it is not among the short ones.
+// scripts are all scripts of the package. Each is the text of lua/shard.lua followed by
+// lua/<name>.lua. The scripts that buyers don't wait for also have lua/books.lua in between.
 type scripts struct {
 	hold, find, confirm, settle, restock, levels script
 	note, old, doom, forget                      script
@@ -50,7 +50,7 @@ func loadScripts() (*scripts, error) {
 			source += heads[1]
 		}
 		source += string(body)
-		sum := sha1.Sum([]byte(source)) // Redis's name of a script; it isn't used for security
+		sum := sha1.Sum([]byte(source)) // the name that Redis gives a script; it is not used for security
 		*to = script{source: source, sha: hex.EncodeToString(sum[:]), keys: len(keyNames)}
 	}
 	s.hold.keys = holdKeys

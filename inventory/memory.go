@@ -12,11 +12,11 @@ import (
 type Memory struct {
 	Addr string
 	Used int64
-	Max  int64 // 0: as much as the machine has
+	Max  int64 // 0 means as much as the machine has
 }
 
 // Memory asks every primary how much memory it uses, and may use. It returns an error if a server
-// doesn't tell.
+// doesn't say it.
 func (s *Stock) Memory(ctx context.Context) ([]Memory, error) {
 	client, err := s.conn()
 	if err != nil {

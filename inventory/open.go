@@ -11,12 +11,11 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Open returns a Stock on the Redis that cfg names, which watches nothing yet. It gives the Redis
-// startTimeout to answer. Where it can't be reached, in whole or in part, the Stock is returned all
-// the same: it connects when it can, its calls fail until then, and Ready says what is missing.
-// Open fails where cfg makes no sense, and where the Redis answers that it must not be used: it may
-// evict keys (*SafetyError), replicates less than cfg says (*SafetyError), or doesn't let this user
-// in or subscribe.
+// Open returns a Stock on the Redis that cfg names. The Stock watches nothing yet. Open waits
+// startTimeout for Redis to answer. If it can't be reached, or only in part, the Stock is returned
+// anyway: it connects when it can, its calls fail until then, and Ready says what is missing. Open
+// fails if cfg is invalid, or if Redis answers that it must not be used: it may evict keys, or it
+// replicates less than cfg says (both *SafetyError), or this user may not log in or subscribe.
 func Open(ctx context.Context, cfg Config) (*Stock, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("inventory: %w", err)
@@ -76,12 +75,12 @@ func (s *Stock) start(ctx context.Context) error {
 	if wrongly := wrong(err); wrongly != nil {
 		return wrongly
 	}
-	s.cfg.Logger.Warn("the Redis is not ready; going on without it until it is", "addrs", s.cfg.Addrs, "err", err)
+	s.cfg.Logger.Warn("the Redis is not ready; the start continues without it", "addrs", s.cfg.Addrs, "err", err)
 	return nil
 }
 
-// wrong returns what in err says that the configuration is wrong, or nil: a server's own answer
-// that no waiting will change.
+// wrong returns the part of err that says that the configuration is wrong, or nil. It is an answer
+// of a server that will not change with time.
 func wrong(err error) error {
 	var safety *SafetyError
 	if errors.As(err, &safety) || errors.Is(err, ErrForeign) {
@@ -102,17 +101,17 @@ func clientOption(cfg Config) rueidis.ClientOption {
 		Password:    cfg.Password,
 		TLSConfig:   cfg.TLS,
 		ClientName:  "penstock-inventory",
-		// A second: by default a dead Redis is noticed after ten.
+		// One second, because by default a dead Redis is noticed only after ten.
 		ConnWriteTimeout: time.Second,
-		// Without it a ctx that ends closes the connection, and a slow Redis gets a storm of new
-		// ones.
+		// Without it, a ctx that ends closes the connection, and a slow Redis gets very many new
+		// connections.
 		AlwaysPipelining: true,
-		// The client repeats nothing by itself: the caller decides what may be repeated.
+		// The client must not repeat calls, because the caller decides which calls may be repeated.
 		DisableRetry: true,
-		// Nothing is cached by the client: views know better what is news.
+		// The client must not cache, because views know better when data is old.
 		DisableCache: true,
-		// RESP2 has a connection of its own for messages, so that they neither wait for replies nor
-		// hold them up.
+		// With RESP2, messages have a connection of their own. So messages and replies don't wait
+		// for each other.
 		AlwaysRESP2: true,
 	}
 	option.Dialer.Timeout = dialTimeout
@@ -128,16 +127,16 @@ func clientOption(cfg Config) rueidis.ClientOption {
 		option.Sentinel.MasterSet = cfg.MasterName
 		option.Sentinel.Username, option.Sentinel.Password = cfg.SentinelUsername, cfg.SentinelPassword
 		option.Sentinel.TLSConfig = cfg.TLS
-		// A missed +switch-master would leave us on the old master for ever.
+		// Without it, a missed +switch-master would leave us on the old master for ever.
 		option.Sentinel.TopologyRefreshInterval = 5 * time.Second
 	}
 	return option
 }
 
-// dialTimeout is how long a connection may take. Stop waits for one that is being made.
+// dialTimeout is how long a connection may take. Stop waits for a connection that is being made.
 const dialTimeout = 2 * time.Second
 
-// conn returns the client, or an error where the Redis was not reached yet.
+// conn returns the client, or an error if the Redis was not reached yet.
 func (s *Stock) conn() (rueidis.Client, error) {
 	if client := s.client.Load(); client != nil {
 		return *client, nil
@@ -145,8 +144,8 @@ func (s *Stock) conn() (rueidis.Client, error) {
 	return nil, fmt.Errorf("redis %v was not reached yet: %w", s.cfg.Addrs, s.health.why())
 }
 
-// attend connects to the Redis, subscribes, and looks at its servers again and again, until ctx
-// ends. It answers on first how the first try ended.
+// attend connects to the Redis, subscribes, and looks at its servers regularly, until ctx ends. It
+// sends the result of the first attempt to first.
 func (s *Stock) attend(ctx context.Context, first chan<- error) {
 	client := s.connect(ctx, first)
 	if client == nil {
@@ -183,9 +182,9 @@ func (s *Stock) attend(ctx context.Context, first chan<- error) {
 		if ctx.Err() != nil {
 			return
 		}
-		_ = s.examine(ctx) // health keeps it
+		_ = s.examine(ctx) // the error is kept in health
 		if err := s.checkOwner(ctx, client); err != nil {
-			s.emit(event{kind: eventForeign, err: err}) // where it is left out, the next look tells it
+			s.emit(event{kind: eventForeign, err: err}) // if there is no room for the event, the next look sends it
 		}
 		if !wait(ctx, attendPause) {
 			return
@@ -201,7 +200,7 @@ const (
 	attendPause = 250 * time.Millisecond
 )
 
-// kick has attend look at the servers soon.
+// kick makes attend look at the servers soon.
 func (s *Stock) kick() {
 	select {
 	case s.kicks <- struct{}{}:
@@ -209,7 +208,7 @@ func (s *Stock) kick() {
 	}
 }
 
-// connect tries to reach the Redis until it is there. It returns nil when ctx has ended.
+// connect tries to reach the Redis until it succeeds. It returns nil when ctx has ended.
 func (s *Stock) connect(ctx context.Context, first chan<- error) rueidis.Client {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		client, err := rueidis.NewClient(clientOption(s.cfg))
@@ -258,7 +257,7 @@ func (s *Stock) Stop() {
 	}()
 	select {
 	case <-still:
-	case <-time.After(2 * s.cfg.CallTimeout): // the client hasn't noticed: its calls end with it
+	case <-time.After(2 * s.cfg.CallTimeout): // the client hasn't noticed the end yet: its calls end with it
 	}
 	if client := s.client.Load(); client != nil {
 		(*client).Close()

@@ -20,7 +20,7 @@ func TestOwner_ARedisOfAnotherInstallationIsLeftAlone(t *testing.T) {
 	ours := b.process(Config{Owner: named("ours")})
 	b.rebuilt(ours, Ref{3, 1}, 30)
 	told := make(chan error, 10)
-	// The first shard is nobody's, so this process is let in.
+	// The first shard is nobody's, so this process may use it.
 	theirs := b.process(Config{Owner: named("theirs"), OnForeign: func(err error) { told <- err }})
 	err := theirs.Close(t.Context(), Ref{3, 7})
 	if unknown := new(UnknownError); !errors.Is(err, ErrForeign) || errors.As(err, &unknown) {

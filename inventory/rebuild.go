@@ -14,11 +14,11 @@ import (
 // shard has a later epoch, or this epoch is open or has loaded data. So a late repeat of a close
 // can't delete what its own rebuild has written.
 //
-// ErrForeign: another installation has the shard (Config.Owner); OnForeign is told, too.
+// ErrForeign: another installation has the shard (Config.Owner); OnForeign is called, too.
 //
 // It returns when every connected replica has the mark. After an error the close may have taken
-// effect. If a failover forgot a close, an older epoch would go on selling after its rebuild has
-// counted.
+// effect. The replicas matter: if a failover forgot a close, the older epoch would go on selling
+// after the rebuild has counted the units.
 func (s *Stock) Close(ctx context.Context, ref Ref) error {
 	return s.chunks(ctx, "close", ref, 1, func(int, int) error {
 		owner, err := s.owner(ctx)
@@ -30,33 +30,33 @@ func (s *Stock) Close(ctx context.Context, ref Ref) error {
 			a.seal(0)
 		})
 		if errors.Is(err, ErrForeign) {
-			s.emit(event{kind: eventForeign, err: err}) // where it is left out, the next close tells it
+			s.emit(event{kind: eventForeign, err: err}) // if there is no room for the event, the next close sends it
 		}
 		return err
 	})
 }
 
-// checkOwner returns ErrForeign if the Redis has the stock of another installation. It looks at the
-// first shard, and only says no where it knows: a Close looks at its own shard again.
+// checkOwner returns ErrForeign if the Redis has the stock of another installation. It looks only
+// at the first shard, and returns nil if it can't tell, because Close checks its own shard again.
 func (s *Stock) checkOwner(ctx context.Context, client rueidis.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
 	owner, err := s.owner(ctx)
 	if err != nil || owner == "" {
-		return nil //nolint:nilerr // unknown now
+		return nil //nolint:nilerr // the owner can't be read now
 	}
 	has, err := client.Do(ctx, client.B().Hget().Key(s.keys[0].keys[0]).Field(ownerField).Build()).ToString()
 	if err != nil || has == owner {
-		return nil //nolint:nilerr // it has none, or doesn't answer
+		return nil //nolint:nilerr // the shard has no owner, or the server doesn't answer
 	}
 	return fmt.Errorf("%w: its owner is %q, this one is %q: name the Redis that belongs to the database, or empty this one if "+
 		"nobody needs it", ErrForeign, has, owner)
 }
 
-// ownerField is where close.lua keeps the owner.
+// ownerField is the field in which close.lua keeps the owner.
 const ownerField = "owner"
 
-// owner is the name of Config.Owner, "" if it isn't checked.
+// owner is the name of Config.Owner, "" if owners are not checked.
 func (s *Stock) owner(ctx context.Context) (string, error) {
 	if s.cfg.Owner == nil {
 		return "", nil
@@ -96,7 +96,7 @@ func (s *Stock) load(ctx context.Context, ref Ref, items []Stocked, entries []En
 	a := s.args.get()
 	s.head(a, ref, 0)
 	a.number(int64(len(items)))
-	a.constant("") // for the hashes
+	a.constant("") // reserved for the hashes
 	for _, item := range items {
 		a.number(int64(item.Item))
 		a.number(item.Available)
@@ -136,7 +136,7 @@ func (s *Stock) Open(ctx context.Context, ref Ref, items, names int64) error {
 }
 
 // Forget drops items, and the holds whose names have these heads. Heads may come in many calls; the
-// items last. Unknown items and heads are ignored.
+// items must come last. Unknown items and heads are ignored.
 func (s *Stock) Forget(ctx context.Context, ref Ref, items []ItemID, heads []string) error {
 	for _, head := range heads {
 		if head == "" || len(head) > maxName-TailLength {
@@ -149,7 +149,7 @@ func (s *Stock) Forget(ctx context.Context, ref Ref, items []ItemID, heads []str
 	})
 }
 
-// maxForgets is how many times heads are read again when their holds have changed meanwhile.
+// maxForgets is how often heads are read again when their holds change at the same time.
 const maxForgets = 5
 
 // forget reads heads and drops them, and items. The digests of the dropped holds are computed here,
@@ -212,7 +212,7 @@ func (s *Stock) values(ctx context.Context, ref Ref, heads []string) ([]string, 
 	return values, readOnly(err)
 }
 
-// forgotten is the amount by which a shard's numbers shrink with a head.
+// forgotten is how much a shard's numbers shrink when a head is dropped.
 type forgotten struct {
 	fresh         int64
 	ordered, sold Digest
@@ -239,9 +239,9 @@ func countForgotten(head, value string) (forgotten, error) {
 	return f, err
 }
 
-// replicated is ask for writes that a failover must not lose: it runs the script and waits until
-// all connected replicas have the writes. Both use one connection, because WAIT waits for the
-// writes of its own connection.
+// replicated is like ask, for writes that a failover must not lose. It runs the script, and waits
+// until all connected replicas have its writes. Both steps use one connection, because WAIT waits
+// for the writes of its own connection.
 func (s *Stock) replicated(
 	ctx context.Context, sc *script, ref Ref, seen uint64, extra int, fill func(*arguments),
 ) (reply, error) {
@@ -258,8 +258,8 @@ func (s *Stock) replicated(
 		call, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 		defer cancel()
 		at := s.now()
-		// EVAL, not EVALSHA: these calls are rare, and EVAL needs no second round trip after
-		// NOSCRIPT.
+		// EVAL, not EVALSHA: these calls are rare, and EVAL never needs a second round trip for an
+		// unknown script.
 		cmd := c.B().Eval().Script(sc.source).Numkeys(int64(len(keys))).Key(keys...).Arg(a.list...).Build()
 		messages, err := c.Do(call, cmd).ToArray()
 		if sc == &s.scripts.doom {
@@ -278,9 +278,9 @@ func (s *Stock) replicated(
 	return r, err
 }
 
-// waitForReplicas waits until every replica that is connected, those that are still being filled
-// included, has what c has written; where there is none, until the server's own log has it, if it
-// keeps one.
+// waitForReplicas waits until every connected replica has received what c has written, including
+// replicas that are still being filled. If there are none, it waits until the server's own log has
+// it, if it keeps one.
 func (s *Stock) waitForReplicas(ctx context.Context, c rueidis.DedicatedClient) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReplicaTimeout+s.cfg.CallTimeout)
 	defer cancel()
@@ -311,8 +311,8 @@ func (s *Stock) waitForReplicas(ctx context.Context, c rueidis.DedicatedClient) 
 	return nil
 }
 
-// waitForLog waits until the server's append-only file has what c has written. It can't wait for a
-// server without such a file, or older than Redis 7.2: the operator accepts the loss then.
+// waitForLog waits until the server's append-only file has what c has written. On a server without
+// such a file, or older than Redis 7.2, it can't wait: then the operator accepts a loss.
 func (s *Stock) waitForLog(ctx context.Context, c rueidis.DedicatedClient) error {
 	timeout := strconv.FormatInt(s.cfg.ReplicaTimeout.Milliseconds(), 10)
 	reached, err := c.Do(ctx, c.B().Arbitrary("WAITAOF", "1", "0", timeout).Build()).AsIntSlice()
@@ -333,7 +333,7 @@ func (s *Stock) waitForLog(ctx context.Context, c rueidis.DedicatedClient) error
 func connectedReplicas(info string) (int64, error) {
 	value, ok := infoField(info, "connected_slaves")
 	if !ok {
-		return 0, errors.New("INFO replication doesn't tell of replicas")
+		return 0, errors.New("INFO replication doesn't say how many replicas there are")
 	}
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {

@@ -7,20 +7,21 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Reply is the meaning of an error reply of Redis for its call.
+// Reply is what an error reply of Redis says about its call.
 type Reply uint8
 
-// The meanings. A call with ReplyWait or ReplyRefused has done nothing, and its error says so.
+// The meanings. A call that got ReplyWait or ReplyRefused has done nothing, and its error says so.
 const (
-	// ReplyNone is no error reply.
+	// ReplyNone means that there is not an error reply.
 	ReplyNone Reply = iota
-	// ReplyWait is a server that can't do it now: nothing was done, and a little later it may do
-	// it.
+	// ReplyWait means that the server can't do it now. Nothing was done, and a later attempt may
+	// succeed.
 	ReplyWait
-	// ReplyRefused: the server refuses this process. Nothing was done, and waiting doesn't help. A
-	// person has to change a setting or a right.
+	// ReplyRefused means that the server refuses this process. Nothing was done, and waiting
+	// doesn't help: a person has to change a setting or a right.
 	ReplyRefused
-	// ReplyUnknown came from within a script, which may have written something before.
+	// ReplyUnknown means that the error came from a running script, which may have written
+	// something before.
 	ReplyUnknown
 )
 
@@ -28,24 +29,24 @@ const (
 func (r Reply) String() string { return [...]string{"none", "wait", "refused", "unknown"}[r] }
 
 // replies has the meanings of error replies, by their first word. An unlisted reply is
-// ReplyUnknown: after an unforeseen reply it must not be claimed that nothing happened.
+// ReplyUnknown, because an unforeseen reply doesn't prove that nothing happened.
 //
-// Redis checks all of ReplyWait before it runs a script, or before the first write of one: a script
-// that has written is never stopped by them. So they say that nothing was done, whether they name
-// the script or not.
+// Redis checks the conditions of ReplyWait before it runs a script, or before the script's first
+// write. It never stops a script that has written. So these replies prove that nothing was done,
+// whether they name the script or not.
 var replies = map[string]Reply{
-	"LOADING":     ReplyWait, // it reads its data
+	"LOADING":     ReplyWait, // it still reads its data
 	"BUSY":        ReplyWait, // a script runs for too long
 	"OOM":         ReplyWait, // maxmemory is reached
-	"MISCONF":     ReplyWait, // it can't save, or its disk is full
+	"MISCONF":     ReplyWait, // it can't save its data, for example because its disk is full
 	"READONLY":    ReplyWait, // it became a replica
 	"NOREPLICAS":  ReplyWait, // too few replicas follow it
-	"MASTERDOWN":  ReplyWait, // a replica whose primary is away
-	"CLUSTERDOWN": ReplyWait, // slots without a node, or no majority
-	"TRYAGAIN":    ReplyWait, // a slot is on its way to another node
-	"MOVED":       ReplyWait, // it is another node's, more often in a row than the client follows
+	"MASTERDOWN":  ReplyWait, // a replica that has lost its primary
+	"CLUSTERDOWN": ReplyWait, // some slots have no node, or there is no majority
+	"TRYAGAIN":    ReplyWait, // a slot is moving to another node
+	"MOVED":       ReplyWait, // another node has it, more often in a row than the client follows
 	"ASK":         ReplyWait,
-	"NOSCRIPT":    ReplyWait, // it has forgotten the script, twice in a row
+	"NOSCRIPT":    ReplyWait, // it doesn't know the script, twice in a row
 	"NOAUTH":      ReplyRefused,
 	"WRONGPASS":   ReplyRefused,
 	"NOPERM":      ReplyRefused,
@@ -70,10 +71,10 @@ func ReplyOf(err error) Reply {
 	case strings.ToUpper(word) == word, isOfScript(text):
 		return ReplyUnknown
 	}
-	return ReplyRefused // the client has taken "ERR" off: a plain error of the command itself
+	return ReplyRefused // the client has removed "ERR": it is a plain error of the command itself
 }
 
-// isOfScript reports whether an error reply was raised within a script.
+// isOfScript reports whether an error reply came from within a script.
 func isOfScript(text string) bool {
 	return strings.Contains(text, "user_script") || strings.Contains(text, "running script") ||
 		strings.Contains(text, "compiling script") // miniredis says so of each error of a script

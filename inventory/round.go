@@ -11,12 +11,12 @@ import (
 )
 
 // Hold takes units for many buyers. All calls go to their shards in one write, and each gets its
-// own answer: Verdicts and Seq, or Err. The calls should be of one Redis node (see Lane); in a
-// Cluster, each node gets its calls in one write.
+// own answer: Verdicts and Seq, or Err. The calls should be for shards of one Redis node (see
+// Lane). In a Cluster, each node gets its calls in one write.
 //
 // A repeat with the same name is answered like the first claim and takes nothing. If a call's Err
-// wraps *UnknownError, its holds may have been taken; after any other Err none was. A call has at
-// most MaxCall claims. A withdrawal's limits don't count.
+// wraps *UnknownError, its holds may have been taken; after any other Err, none was taken. A call
+// has at most MaxCall claims. The limits in a withdrawal are ignored.
 func (s *Stock) Hold(ctx context.Context, calls []*HoldCall) {
 	sent := make([]*HoldCall, 0, len(calls))
 	for _, c := range calls {
@@ -52,7 +52,7 @@ func (s *Stock) Hold(ctx context.Context, calls []*HoldCall) {
 	}
 }
 
-// admit returns an error if a call is invalid, or is certain to be refused.
+// admit returns an error if a call is invalid, or if it is certain to be refused.
 func (s *Stock) admit(c *HoldCall) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -83,8 +83,8 @@ func (c *HoldCall) Validate() error {
 	return nil
 }
 
-// round sends valid calls and sets their answers. It returns the first error that is the fault of
-// Redis or the network.
+// round sends valid calls and sets their answers. It returns the first error that comes from Redis
+// or the network.
 func (s *Stock) round(ctx context.Context, calls []*HoldCall) error {
 	client, err := s.conn()
 	if err != nil {
@@ -116,11 +116,13 @@ type run struct {
 	result rueidis.RedisResult
 }
 
-// maxRunClaims bounds how long a run of several shards keeps Redis busy: a few milliseconds.
+// maxRunClaims bounds the claims of a run of several shards, so that it keeps Redis busy for a few
+// milliseconds only.
 const maxRunClaims = MaxCall
 
-// runs divides a round. In a Cluster a script has keys of one slot, so each call is a run. The same
-// is done elsewhere after a run of several calls has found damaged keys.
+// runs divides a round into runs. In a Cluster all keys of a script must be in one slot, so each
+// call is a run. On other servers that is done only after a run of several calls has found damaged
+// keys.
 func (s *Stock) runs(client rueidis.Client, calls []*HoldCall) []run {
 	if s.apart.Load() || client.Mode() == rueidis.ClientModeCluster {
 		return single(calls)
@@ -136,7 +138,7 @@ func (s *Stock) runs(client rueidis.Client, calls []*HoldCall) []run {
 	return append(runs, run{calls: calls[from:]})
 }
 
-// single makes a run of each call.
+// single makes each call a run of its own.
 func single(calls []*HoldCall) []run {
 	runs := make([]run, len(calls))
 	for i := range calls {
@@ -145,9 +147,9 @@ func single(calls []*HoldCall) []run {
 	return runs
 }
 
-// send sends runs in one write and returns them with their results. Those that a server can't have
-// run are sent once more: with the script where it didn't know that, and call by call where it
-// takes no script with keys of several shards.
+// send sends runs in one write and returns them with their results. Some runs are sent a second
+// time: with the script if the server didn't know it, and call by call if the server accepts no
+// script with keys of several shards.
 func (s *Stock) send(ctx context.Context, client rueidis.Client, runs []run) []run {
 	s.do(ctx, client, runs, false)
 	var done, whole, parts []run
@@ -187,18 +189,18 @@ func (s *Stock) do(ctx context.Context, client rueidis.Client, runs []run, whole
 	}
 }
 
-// isCrossSlot reports whether a server refused a script because its keys are of several slots.
+// isCrossSlot reports whether a server refused a script because its keys are in several slots.
 func isCrossSlot(err error) bool {
 	refused, ok := rueidis.IsRedisErr(err)
 	return ok && strings.HasPrefix(refused.Error(), "CROSSSLOT")
 }
 
-// land answers the calls of a run, and returns an error that is the fault of Redis or the network.
+// land answers the calls of a run, and returns an error that comes from Redis or the network.
 func (s *Stock) land(r run, at time.Duration) error {
 	replies, err := r.result.ToArray()
 	if len(r.calls) > 1 && ReplyOf(err) == ReplyUnknown {
-		// A command failed, in a shard whose keys are not what they should be. The shards before it
-		// may have given their holds. From now on each call is a run of its own.
+		// A command failed because the keys of a shard are damaged. The shards before it may have
+		// given their holds. From now on each call is a run of its own.
 		s.apart.Store(true)
 		s.cfg.Logger.Error("a shard's keys in Redis are damaged", "err", err)
 	}
@@ -244,7 +246,7 @@ func (s *Stock) answer(c *HoldCall, messages []rueidis.RedisMessage, err error, 
 	}
 	c.Seq = r.seq
 	if v := s.watched(c.Ref); soldOut && v != nil {
-		v.sync() // the next ones can be refused from memory
+		v.sync() // so that the next purchases can be refused from memory
 	}
 }
 
@@ -267,9 +269,9 @@ func (s *Stock) holdCommand(client rueidis.Client, calls []*HoldCall, whole bool
 	return scriptCommand(client, &s.scripts.hold, keys, a.list, whole)
 }
 
-// addClaims adds the arguments of hold.lua for claims, of which there are some. What all claims of
-// a call have in common is sent once, since each argument costs Redis as much as a step of the
-// script.
+// addClaims adds the arguments of hold.lua for the claims, of which there is at least one. Values
+// that all claims of a call share are sent once, because each argument costs Redis as much as a
+// step of the script.
 func addClaims(a *arguments, claims []Claim) {
 	first := &claims[0]
 	oneItem, oneQuantity, oneLimit, oneOrders := true, true, true, true

@@ -12,13 +12,13 @@ import (
 
 // The proof of this file is in internal/leases, whose scripts run here on Redis and on miniredis.
 
-// Script is a Lua script of another part, which runs on the Redis that has the stock. It must keep
-// to keys of its own. NewScript makes it.
+// Script is a Lua script of another package. It runs on the Redis that has the stock, and must only
+// use keys of its own. NewScript makes it.
 type Script struct{ source, sha string }
 
-// NewScript returns the script of some source.
+// NewScript returns the script with this source.
 func NewScript(source string) *Script {
-	sum := sha1.Sum([]byte(source)) // Redis's name of a script; it isn't used for security
+	sum := sha1.Sum([]byte(source)) // the name that Redis gives a script; it is not used for security
 	return &Script{source, hex.EncodeToString(sum[:])}
 }
 
@@ -30,9 +30,8 @@ type ScriptCall struct {
 	Reply []string
 }
 
-// Run makes calls of a script in one write, where the Redis is no Cluster, and fills in their
-// replies. An error says that nothing is known of any of them. It waits for Config.CallTimeout at
-// most.
+// Run makes calls of a script, in one write if the Redis is not a Cluster, and fills in their
+// replies. After an error the outcome of all calls is unknown. It waits at most Config.CallTimeout.
 func (s *Stock) Run(ctx context.Context, script *Script, calls []ScriptCall) error {
 	client, err := s.conn()
 	if err != nil {

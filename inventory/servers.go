@@ -19,7 +19,7 @@ import (
 // memory is full, or a replaced primary may take writes for longer than Config.MaxReplicaLag.
 type SafetyError struct {
 	Addr    string
-	Setting string // of the server
+	Setting string // the setting's name on the server
 	Value   string
 	Want    string
 }
@@ -29,28 +29,28 @@ func (e *SafetyError) Error() string {
 	return fmt.Sprintf("redis %s has %s %s and may lose stock: set it to %s", e.Addr, e.Setting, e.Value, e.Want)
 }
 
-// Server is the state of a server, some ten seconds old at most.
+// Server is the state of a server, at most about ten seconds old.
 type Server struct {
 	Addr    string
 	Primary bool
-	Used    int64 // memory, in bytes; 0 where it doesn't tell
-	Max     int64 // maxmemory, in bytes; 0 is as much as the machine has
-	Err     error // nil where it answers and is configured as it must be
+	Used    int64 // memory, in bytes; 0 if the server doesn't say it
+	Max     int64 // maxmemory, in bytes; 0 means as much as the machine has
+	Err     error // nil if it answers and its configuration is safe
 }
 
 // fullPercent is how much of its maxmemory a server may have used before it is full.
 const fullPercent = 90
 
-// Full reports whether the memory of a primary is nearly used up. Beyond maxmemory it takes no
-// write at all: no order is confirmed, and no unit comes back.
+// Full reports whether the memory of a primary is nearly used up. When maxmemory is reached, it
+// takes no write at all: no order is confirmed, and no unit comes back.
 func (s *Server) Full() bool { return s.Primary && s.Max > 0 && s.Used/fullPercent >= s.Max/100 }
 
 // health is the known state of the servers.
 type health struct {
 	mu       sync.Mutex
 	servers  map[string]Server    // guarded by mu
-	warned   map[string]string    // guarded by mu: the last state of each server that was logged
-	identity map[ShardID]identity // guarded by mu: the server that a watched shard was on
+	warned   map[string]string    // the last logged state of each server; guarded by mu
+	identity map[ShardID]identity // the server that had a watched shard at the last look; guarded by mu
 	missing  error                // guarded by mu: why there is no client yet
 	deaf     error                // guarded by mu: why crossings are not heard
 }
@@ -58,12 +58,12 @@ type health struct {
 func (h *health) init() {
 	h.servers, h.warned = make(map[string]Server), make(map[string]string)
 	h.identity = make(map[ShardID]identity)
-	h.missing = errors.New("it was not tried yet")
+	h.missing = errors.New("no attempt was made yet")
 	h.deaf = h.missing
 }
 
-// identity names a server's life and the line of its data: it changes when the server restarts, or
-// is replaced by another one.
+// identity names one run of a server process and the history of its data: it changes when the
+// server restarts, or is replaced by another one.
 type identity struct{ run, replication string }
 
 // away records a failed attempt to connect.
@@ -87,7 +87,8 @@ func (h *health) subscribed(err error) {
 	h.deaf = err
 }
 
-// Servers returns the servers in the order of their addresses; none before the Redis was reached.
+// Servers returns the servers in the order of their addresses; it is empty before the Redis was
+// reached.
 func (s *Stock) Servers() []Server {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
@@ -151,7 +152,7 @@ func (s *Stock) Reached() error {
 }
 
 // Ready looks at the servers and reports what is missing: the Redis, some of its servers, the
-// channel of crossings, or a setting without which a server must not keep stock.
+// channel of crossings, or a setting that a server needs to keep stock safely.
 func (s *Stock) Ready(ctx context.Context) error {
 	if err := s.checkRunning(); err != nil {
 		return err
@@ -176,7 +177,7 @@ type look struct {
 }
 
 // examine looks at all servers: whether they answer, how they are configured, and whether they are
-// the same as before. It returns what is wrong as an error.
+// the same as before. If something is wrong, it returns an error.
 func (s *Stock) examine(ctx context.Context) error {
 	client, err := s.conn()
 	if err != nil {
@@ -229,7 +230,7 @@ func (s *Stock) checkSettings(ctx context.Context, addr string, node rueidis.Cli
 	for _, name := range []string{"maxmemory-policy", "appendonly", "min-replicas-to-write", "min-replicas-max-lag"} {
 		got, err := node.Do(ctx, node.B().ConfigGet().Parameter(name).Build()).AsStrMap()
 		if refused, ok := rueidis.IsRedisErr(err); ok && unsupported(refused) {
-			return "it doesn't tell its settings; maxmemory-policy must be noeviction", nil
+			return "it doesn't return its settings; maxmemory-policy must be noeviction", nil
 		}
 		if err != nil {
 			return "", fmt.Errorf("ask %s for its %s: %w", addr, name, err)
@@ -329,7 +330,7 @@ func (s *Stock) suspect(identities map[string]identity) {
 		next[shard] = now
 	}
 	s.health.mu.Unlock()
-	// If the queue of events is full, the next look finds the same again.
+	// If the queue of events is full, the next look finds the same shards again.
 	if len(shards) > 0 && !s.emit(event{kind: eventSuspect, shards: shards}) {
 		s.kick()
 		return
@@ -339,7 +340,7 @@ func (s *Stock) suspect(identities map[string]identity) {
 	s.health.mu.Unlock()
 }
 
-// layout says which Redis node has which shard. The zero value is one node that has all.
+// layout says which Redis node has which shard. The zero value means that one node has all.
 type layout struct {
 	lane  [MaxShards]uint16
 	addrs []string // of the lanes' primaries; empty without a Cluster
@@ -357,8 +358,8 @@ func (l *layout) identityOf(shard ShardID, identities map[string]identity) (iden
 	return identity{}, false
 }
 
-// Full reports whether the memory of the shard's server is nearly used up, as it was last looked
-// at: what is new there is better refused, so that what is under way can be ended.
+// Full reports whether, at the last look, the memory of the shard's server was nearly used up. Then
+// new purchases should be refused, so that those in progress can be completed.
 func (s *Stock) Full(shard ShardID) bool {
 	full := s.crowded.Load()
 	if full == nil || len(*full) == 0 || shard >= MaxShards {
@@ -368,7 +369,7 @@ func (s *Stock) Full(shard ShardID) bool {
 	return len(lanes.addrs) == 0 || (*full)[lanes.addrs[lanes.lane[shard]]]
 }
 
-// infoNumber reads a number of INFO, 0 where it isn't told.
+// infoNumber reads a number of INFO; 0 if it is missing.
 func infoNumber(text, name string) int64 {
 	digits, _ := infoField(text, name)
 	n, err := strconv.ParseInt(digits, 10, 64)
@@ -378,8 +379,9 @@ func infoNumber(text, name string) int64 {
 	return n
 }
 
-// Lane returns the number of the group of shards that one Redis node has: 0 but in a Cluster. It is
-// a hint: it is looked up now and then, and a shard may move in between.
+// Lane returns the number of the group of shards that one Redis node has; it is always 0 without a
+// Cluster. It is a hint, because it is looked up only now and then, and a shard may move in
+// between.
 func (s *Stock) Lane(shard ShardID) int {
 	if shard >= MaxShards {
 		return 0
@@ -442,7 +444,7 @@ func parseSlotRange(message rueidis.RedisMessage) (slotRange, bool) {
 }
 
 // newLayout numbers the primaries in the order of their first slots, so that the numbers stay when
-// a replica takes over. It returns nil where there is only one primary.
+// a replica takes over. It returns nil if there is only one primary.
 func newLayout(slots []slotRange, slotOf func(ShardID) int64) *layout {
 	next := new(layout)
 	for _, r := range slots {

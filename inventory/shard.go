@@ -11,8 +11,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// keyNames are a shard's keys in the order of lua/shard.lua. hold.lua gets the first holdKeys only:
-// each key costs Redis a tenth of a microsecond a call.
+// keyNames are a shard's keys in the order of lua/shard.lua. hold.lua gets only the first holdKeys
+// of them, because each key costs Redis a tenth of a microsecond per call.
 var keyNames = [...]string{"shard", "young", "log", "totals", "restocks"}
 
 const holdKeys = 3
@@ -23,7 +23,7 @@ type shardKeys struct {
 	keys   [len(keyNames)]string
 }
 
-// newShardKeys returns the names of all shards that there may be.
+// newShardKeys returns the names of all possible shards.
 func newShardKeys(prefix string) []shardKeys {
 	all := make([]shardKeys, MaxShards)
 	for i := range all {
@@ -61,11 +61,11 @@ type refusedError struct {
 func (e *refusedError) Error() string { return fmt.Sprintf("%v (epoch %d)", e.err, e.epoch) }
 func (e *refusedError) Unwrap() error { return e.err }
 
-// errReply means that a script gave an impossible answer.
+// errReply means that a script gave an answer that it can't give.
 var errReply = errors.New("malformed reply")
 
-// parseReply reads a script's reply. extra is how many elements the script adds at least. A reply
-// that makes no sense leaves the outcome unknown.
+// parseReply reads a script's reply. extra is the least number of elements that the script adds.
+// After a malformed reply the outcome is unknown.
 func parseReply(messages []rueidis.RedisMessage, extra int) (reply, error) {
 	malformed := func(format string, args ...any) (reply, error) {
 		return reply{}, &UnknownError{fmt.Errorf("%w: "+format, append([]any{errReply}, args...)...)}
@@ -101,7 +101,7 @@ func parseReply(messages []rueidis.RedisMessage, extra int) (reply, error) {
 	return reply{seq: uint64(ints[1]), log: ints[2], rest: messages[len(ints):]}, nil
 }
 
-// text returns element i of the script's own elements. The caller knows that it exists.
+// text returns element i of the script's own elements. The caller must know that it exists.
 func (r *reply) text(i int) (string, error) {
 	s, err := r.rest[i].ToString()
 	if err != nil {
@@ -173,7 +173,7 @@ func cutEntry(head, value string) (t touched, rest string, ok bool) {
 	return touched{Entry{hold, state}, touch}, rest[TailLength:], true
 }
 
-// cutNumber reads a decimal number and the byte behind it.
+// cutNumber reads a decimal number and the byte after it.
 func cutNumber(s string, end byte) (n uint64, rest string, ok bool) {
 	for i := range len(s) {
 		switch c := s[i]; {
@@ -199,9 +199,9 @@ func parseTotals(value string) (total, sold int64, err error) {
 	return total, sold, nil
 }
 
-// arguments collects what a call sends. Its strings are copies, all in one piece of memory: a call
-// that is given up may still be on its way, and its caller may use its own strings again. It goes
-// back into the pool when the call has been built.
+// arguments collects what a call sends. Its strings are copies, all in one piece of memory: after a
+// caller has given up a call, the call may still be on its way, and the caller may reuse its
+// strings. It goes back into the pool when the call has been built.
 type arguments struct {
 	list   []string
 	buf    []byte
@@ -209,7 +209,7 @@ type arguments struct {
 	hashes []byte
 }
 
-// span is a place in list whose string is a part of buf.
+// span is a place in list whose string is still a part of buf.
 type span struct{ at, from, to int }
 
 type argumentsPool struct{ pool sync.Pool }
@@ -237,7 +237,7 @@ func (a *arguments) text(s string) {
 	a.mark(from)
 }
 
-// mark makes what is in buf behind from an argument.
+// mark makes an argument from the bytes in buf after a position.
 func (a *arguments) mark(from int) {
 	a.spans = append(a.spans, span{len(a.list), from, len(a.buf)})
 	a.list = append(a.list, "")
@@ -245,7 +245,7 @@ func (a *arguments) mark(from int) {
 
 // number appends a number.
 func (a *arguments) number(n int64) {
-	if n >= 0 && n < 100 { // strconv has these as constants
+	if n >= 0 && n < 100 { // strconv returns these numbers without an allocation
 		a.list = append(a.list, strconv.FormatInt(n, 10))
 		return
 	}
@@ -254,7 +254,7 @@ func (a *arguments) number(n int64) {
 	a.mark(from)
 }
 
-// common appends a number that all of a call have, or a mark that a column has them.
+// common appends the number that all claims of a call have, or a mark that it has a column.
 func (a *arguments) common(one bool, n int64) {
 	if one {
 		a.number(n)
@@ -293,8 +293,7 @@ func (a *arguments) digests(holds []Hold) {
 	a.mark(from)
 }
 
-// join makes the hashes so far, where there are some, the argument at the place that was kept for
-// them.
+// join puts the hashes, if there are any, into the place that was reserved for them.
 func (a *arguments) join(hashesAt int) {
 	if len(a.hashes) > 0 {
 		from := len(a.buf)

@@ -7,18 +7,19 @@ import (
 	"github.com/penstock/penstock/internal/batch"
 )
 
-// Stats is a Stock's state at one moment, for metrics. The fields from Rounds on only grow.
+// Stats is a Stock's state at one moment, for metrics. The fields from Rounds on are counters,
+// which only grow.
 type Stats struct {
 	Watched  int   // shards
 	Queued   int   // finds waiting for a batch
 	InFlight int   // batches of finds on their way
 	Direct   int   // finds of unwatched shards on their way, at most 256
-	Known    int64 // heads of names remembered, at most Config.MaxKnown
+	Known    int64 // heads of names that are remembered, at most Config.MaxKnown
 	Blind    int   // shards without refusals from memory, because there are too many heads
 	Events   int   // callbacks waiting
 
-	Rounds       uint64 // writes that carried holds
-	Calls        uint64 // calls of shards in these
+	Rounds       uint64 // writes with holds
+	Calls        uint64 // calls of shards in these writes
 	Claims       uint64 // in these calls
 	FindBatches  uint64 // of finds
 	Finds        uint64 // in these batches
@@ -54,7 +55,7 @@ func (s *Stock) Stats() Stats {
 	return st
 }
 
-// add adds a batcher's share.
+// add adds the numbers of a batcher.
 func (st *Stats) add(b batch.Stats) {
 	st.Queued += b.Queued
 	st.InFlight += b.InFlight

@@ -14,13 +14,13 @@ import (
 	"github.com/penstock/penstock/internal/batch"
 )
 
-// Stock keeps the shards in Redis. It is made by the function Open and ended by Stop; all its
-// methods may be called concurrently.
+// Stock keeps the shards in Redis. Open makes it, and Stop ends it. All its methods may be called
+// concurrently.
 //
-// Holds come in batches already (see HoldCall); finds of watched shards travel in natural batches,
-// one queue a shard; lists of the other calls are cut to Cap. For each watched shard a view is kept
-// in memory (see view), from which SoldOut, Absent and InStock answer without a lock and without
-// allocating.
+// Holds come in batches already (see HoldCall). Finds of watched shards are collected in natural
+// batches, with one queue per shard. Lists of the other calls are divided into parts of Cap. For
+// each watched shard a view is kept in memory (see view), from which SoldOut, Absent and InStock
+// answer without a lock and without allocating.
 //
 // Locks: mu is never held together with a view's mu, and none of them across I/O or a callback.
 type Stock struct {
@@ -30,11 +30,11 @@ type Stock struct {
 	keys    []shardKeys        // by ShardID
 	channel string             // of crossings
 	bell    string             // the channel of rings
-	began   time.Time          // what views count their time from
+	began   time.Time          // the zero of the views' clock
 	cancel  context.CancelFunc // ends the background goroutines
 	spawn   func(work func(ctx context.Context)) bool
-	direct  chan struct{} // a slot for each find of a shard that isn't watched
-	syncs   chan struct{} // a slot for each sync in flight
+	direct  chan struct{} // one slot for each find of a shard that isn't watched
+	syncs   chan struct{} // one slot for each sync in progress
 	events  chan event
 	kicks   chan struct{} // asks attend to look at the servers
 
@@ -47,7 +47,7 @@ type Stock struct {
 	seen    [MaxShards]mark
 	known   atomic.Int64 // heads that all views remember, at most cfg.MaxKnown
 	failing atomic.Bool  // the last sync failed
-	apart   atomic.Bool  // each shard gets its own run of hold.lua, see runs
+	apart   atomic.Bool  // each shard gets its own run of hold.lua: see runs
 
 	rounds, calls, claims, full, lost, missed, syncErrors atomic.Uint64 // counted for Stats
 
@@ -56,30 +56,30 @@ type Stock struct {
 	mu       sync.Mutex
 	stopped  bool           // guarded by mu
 	ended    Stats          // guarded by mu: what dropped views have counted
-	dropping map[*view]bool // guarded by mu: views that are not watched any more and finish
-	wg       sync.WaitGroup // background goroutines; Add under mu while not stopped
+	dropping map[*view]bool // views that are no longer watched and are finishing; guarded by mu
+	wg       sync.WaitGroup // background goroutines; Add is called under mu, and not after stopped
 }
 
-// mark is the highest seq that this process has seen of a shard under one epoch.
+// mark is the highest seq that this process has seen in a shard under one epoch.
 type mark struct {
 	mu    sync.Mutex
 	epoch Epoch  // guarded by mu
 	seq   uint64 // guarded by mu
 }
 
-// Bounds that no Config changes.
+// Bounds that no field of Config changes.
 const (
-	maxDirect = 256  // finds in flight on shards that aren't watched
+	maxDirect = 256  // finds in progress on shards that aren't watched
 	maxSyncs  = 32   // syncs in flight
 	maxEvents = 1024 // callbacks that wait
-	// parallel is how many batches of finds of one shard may be in flight.
+	// parallel is how many batches of finds of one shard may be in progress.
 	parallel = 2
 )
 
 var (
 	// errStopped is the answer of a Stock after Stop.
 	errStopped = errors.New("the stock is stopped")
-	// errFull is the answer where too many finds wait.
+	// errFull is the answer if too many finds wait.
 	errFull = errors.New("too many finds wait for the shard")
 )
 
@@ -93,13 +93,13 @@ func (s *Stock) checkRunning() error {
 	return nil
 }
 
-// findIn is a find on its way into a batch.
+// findIn is a find that will join a batch.
 type findIn struct {
 	item ItemID
 	id   string
 }
 
-// Find returns the hold named id in the shard, with state None where there is none.
+// Find returns the hold with this id in the shard; its state is None if there is none.
 func (s *Stock) Find(ctx context.Context, ref Ref, item ItemID, id string) (Entry, error) {
 	in := findIn{item, id}
 	if err := errors.Join(ref.Validate(), Hold{item, id, "", 1}.Validate()); err != nil {
@@ -120,8 +120,8 @@ func (s *Stock) Find(ctx context.Context, ref Ref, item ItemID, id string) (Entr
 	return out[0], findError(id, err)
 }
 
-// viewOf returns the watched shard that ref names, nil where it isn't watched, and ErrEpoch where a
-// later epoch is: the store gave that out after the shard had been closed under it.
+// viewOf returns the watched shard that ref names, or nil if it isn't watched. If a later epoch is
+// watched, it returns ErrEpoch: that epoch was given out after the shard had been closed.
 func (s *Stock) viewOf(ref Ref) (*view, error) {
 	v := s.views.Load()[ref.Shard]
 	switch {
@@ -133,7 +133,7 @@ func (s *Stock) viewOf(ref Ref) (*view, error) {
 	return v, nil
 }
 
-// alone makes a find that no batch takes.
+// alone makes a find outside of any batch.
 func (s *Stock) alone(ctx context.Context, call func() error) error {
 	if err := s.checkRunning(); err != nil {
 		return err
@@ -151,8 +151,8 @@ func (s *Stock) alone(ctx context.Context, call func() error) error {
 	return call()
 }
 
-// findError says what was attempted, translates what a batcher answers, and takes the doubt from
-// it: a find changes nothing.
+// findError adds what was attempted, translates the errors of a batcher, and makes an unknown
+// outcome a failure, because a find changes nothing.
 func findError(id string, err error) error {
 	switch {
 	case err == nil:
@@ -165,7 +165,7 @@ func findError(id string, err error) error {
 	return fmt.Errorf("find %s: %w", id, readOnly(err))
 }
 
-// readOnly takes the doubt from the error of a call that changes nothing.
+// readOnly makes the unknown outcome of a call a failure, because the call changes nothing.
 func readOnly(err error) error {
 	var unknown *UnknownError
 	if errors.As(err, &unknown) {
@@ -174,7 +174,7 @@ func readOnly(err error) error {
 	return err
 }
 
-// find is one call of find.lua, behind the guard.
+// find is one call of find.lua, made by the guard.
 func (s *Stock) find(ctx context.Context, ref Ref, in []findIn, out []Entry) error {
 	var r reply
 	var err error
@@ -221,8 +221,9 @@ func isRefusal(err error) bool {
 	return errors.As(err, &refused)
 }
 
-// ask makes one call on the shard of ref, and takes note of what the reply shows. fill adds the
-// script's own arguments and seals them; extra is how many elements it adds to the reply at least.
+// ask makes one call on the shard of ref, and records what the reply shows. fill adds the script's
+// own arguments and seals them. extra is the least number of elements that the script adds to the
+// reply.
 func (s *Stock) ask(ctx context.Context, sc *script, ref Ref, extra int, fill func(*arguments)) (reply, error) {
 	at := s.now()
 	a := s.args.get()
@@ -233,14 +234,14 @@ func (s *Stock) ask(ctx context.Context, sc *script, ref Ref, extra int, fill fu
 	return s.took(ref, messages, err, extra, at)
 }
 
-// head adds the arguments that every script begins with.
+// head adds the arguments with which every script begins.
 func (s *Stock) head(a *arguments, ref Ref, seen uint64) {
 	a.number(int64(ref.Epoch))
 	a.number(int64(seen))
 	a.constant(s.channel, s.keys[ref.Shard].number)
 }
 
-// took reads the reply to a call that was sent at at, and records what it shows.
+// took reads the reply to a call that was sent at the time at, and records what it shows.
 func (s *Stock) took(ref Ref, messages []rueidis.RedisMessage, err error, extra int, at time.Duration) (reply, error) {
 	var r reply
 	if err == nil {
@@ -259,7 +260,7 @@ func (s *Stock) took(ref Ref, messages []rueidis.RedisMessage, err error, extra 
 	return r, err
 }
 
-// watched returns the view of just this shard and epoch, or nil.
+// watched returns the view of this shard under exactly this epoch, or nil.
 func (s *Stock) watched(ref Ref) *view {
 	if v := s.views.Load()[ref.Shard]; v != nil && v.ref == ref {
 		return v
@@ -306,7 +307,7 @@ func (s *Stock) refused(ref Ref, refused *refusedError) {
 	}
 }
 
-// now is the time of views: monotonic, since the Stock began.
+// now is the clock of views: it is monotonic, and starts with the Stock.
 func (s *Stock) now() time.Duration { return time.Since(s.began) }
 
 // eval sends a script to a shard and returns its reply.
@@ -318,7 +319,7 @@ func (s *Stock) eval(ctx context.Context, sc *script, shard ShardID, args []stri
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
 	if err := ctx.Err(); err != nil {
-		return nil, err // not sent
+		return nil, err // nothing was sent
 	}
 	messages, err := client.Do(ctx, s.command(client, sc, shard, args, false)).ToArray()
 	if isNoScript(err) {
@@ -327,7 +328,7 @@ func (s *Stock) eval(ctx context.Context, sc *script, shard ShardID, args []stri
 	return messages, s.outcome(err)
 }
 
-// command builds a call of a script: by its name, or by its source where Redis doesn't know it yet.
+// command builds a call of a script: by its name, or by its source if Redis doesn't know it yet.
 func (s *Stock) command(client rueidis.Client, sc *script, shard ShardID, args []string, whole bool) rueidis.Completed {
 	return scriptCommand(client, sc, s.keys[shard].keys[:sc.keys], args, whole)
 }
@@ -346,9 +347,9 @@ func isNoScript(err error) bool {
 	return ok && refused.IsNoScript()
 }
 
-// outcome tells an error after which nothing can have happened from one after which something may
-// have. An error reply is mostly of the first kind: Redis refused the script, or the first of its
-// writes (see replies).
+// outcome separates errors after which nothing can have happened from errors after which something
+// may have happened. Most error replies are of the first kind: Redis refused the script, or its
+// first write (see replies).
 func (s *Stock) outcome(err error) error {
 	if err == nil {
 		return nil
@@ -360,14 +361,14 @@ func (s *Stock) outcome(err error) error {
 		s.noteRefusal(err)
 		return fmt.Errorf("redis: %w", err)
 	}
-	s.kick() // the server may be another one when it comes back
+	s.kick() // another server may be there when the connection is back
 	if notSent(err) {
 		return fmt.Errorf("redis: %w", err)
 	}
 	return &UnknownError{fmt.Errorf("redis: %w", err)}
 }
 
-// notSent reports whether err came before anything was sent.
+// notSent reports whether err happened before anything was sent.
 func notSent(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, rueidis.ErrNoSlot) || errors.Is(err, rueidis.ErrNoAddr)

@@ -11,33 +11,34 @@ import (
 	"github.com/penstock/penstock/internal/batch"
 )
 
-// view is this process's memory of a watched shard under one epoch, so that the answer sold-out
-// costs nothing.
+// view is this process's memory of a watched shard under one epoch. With it, sold-out can be
+// answered without asking Redis.
 //
-// A refusal from memory must be right twice: the item has nothing, and the buyer has no hold of it
-// yet (otherwise the key may be a repeat, which must get its order). Each shard therefore keeps a
-// log of the hashes of all heads and of all crossings, in the order in which they happened. The
-// view follows it: heads go into a filter, crossings into a table of items. It knows the shard as
-// of a moment when it has followed the log to the end that the log had at that moment. So a refusal
-// needs:
+// A refusal from memory needs two facts: the item has no unit, and the buyer has no hold of it yet.
+// (With a hold, the request may be a repeat, which must get its order.) Each shard therefore keeps
+// a log of the hashes of all heads and of all crossings, in the order in which they happened. The
+// view follows the log: it puts heads into a filter, and crossings into a table of items. When it
+// has followed the log to the end that the log had at some moment, it knows the shard as of that
+// moment. So a refusal needs:
 //
 //	a moment not older than staleAfter, the item out in the log, and the head's hash not in the filter.
 //
 // Heads are put into the filter before a later crossing is put into the table, and a reader looks
-// at the table first: if the table says out, the filter has all earlier heads.
+// at the table first. If the table says that the item has no unit, the filter has all earlier
+// heads.
 //
-// The view learns of crossings in three ways, and follows at once where an item is out: by the log,
-// by messages on the channel, and by the verdict sold out. If messages and verdicts are missed, the
-// poll finds the crossings: it looks at a view that has not been sure for cfg.Poll, and syncs it if
-// its shard was written to. At most one sync runs at a time. A reply makes the view sure without a
-// sync if its log is no longer than what was followed, or if its seq is that of the last such
-// reply, since every write increments the seq.
+// The view learns of crossings in three ways: by the log, by messages on the channel, and by the
+// verdict sold out. If an item has no unit, it follows the log at once. If messages and verdicts
+// are missed, the poll finds the crossings: it looks at a view that has not been sure for cfg.Poll,
+// and syncs it if its shard was written to. At most one sync runs at a time. A reply makes the view
+// sure without a sync in two cases: the log is not longer than what was followed, or the seq is
+// that of the last such reply, because every write increments the seq.
 type view struct {
 	// Fixed after newView.
 	ref   Ref
 	stock *Stock
 	finds *batch.Batcher[findIn, Entry]
-	later bool // there was an earlier view, so a change is reported as a crossing
+	later bool // there was a view before this one, so a change is reported as a crossing
 
 	names   nameFilter
 	sure    atomic.Pointer[moment]
@@ -48,17 +49,17 @@ type view struct {
 
 	mu       sync.Mutex
 	position int64    // guarded by mu: elements of the log that were followed
-	ended    uint64   // guarded by mu: a seq at which the log had no more elements
+	ended    uint64   // a seq at which the log had no more elements than were followed; guarded by mu
 	kept     int64    // guarded by mu: this view's part of stock.known
 	blind    bool     // guarded by mu: too many heads to remember; the filter is empty and stays so
-	dropped  bool     // guarded by mu: no longer watched
-	untold   []ItemID // guarded by mu: items that OnCrossing has to be called for
+	dropped  bool     // it is no longer watched; guarded by mu
+	untold   []ItemID // items for which OnCrossing must be called; guarded by mu
 }
 
 // moment is the time at which a view knew its shard. It never changes.
 type moment struct {
-	at    time.Duration // the shard was so at that time or later
-	shut  bool          // closed, lost or of another epoch: the state is unknown
+	at    time.Duration // the shard was in this state at that time or later
+	shut  bool          // closed, lost or of another epoch, so that its state is unknown
 	blind bool          // heads are not known
 }
 
@@ -66,7 +67,7 @@ type moment struct {
 const (
 	syncIdle int32 = iota
 	syncRunning
-	syncAgain // running, and asked for since it began
+	syncAgain // running, and another sync was requested since it began
 )
 
 // newView returns a view without knowledge. before is the shard's view under an earlier epoch, or
@@ -85,16 +86,16 @@ func (s *Stock) newView(ref Ref, before *view) (*view, error) {
 	return v, err
 }
 
-// soldOut reports that the item has nothing and that no hold has the head.
+// soldOut reports whether it is certain that the item has no unit and that no hold has the head.
 func (v *view) soldOut(item ItemID, head string) bool {
-	if !v.items.Load().has(item, bitOut|bitLogged) { // first: see view
+	if !v.items.Load().has(item, bitOut|bitLogged) { // this check comes first: see view
 		return false
 	}
 	sure := v.sure.Load()
 	return sure != nil && !sure.shut && !sure.blind && v.stock.now()-sure.at < staleAfter && !v.names.has(hashName(head))
 }
 
-// absent reports that no hold had the head at since.
+// absent reports whether it is certain that no hold had the head at since.
 func (v *view) absent(head string, since time.Duration) bool {
 	sure := v.sure.Load()
 	return sure != nil && !sure.shut && !sure.blind && sure.at >= since && !v.names.has(hashName(head))
@@ -120,8 +121,9 @@ func (v *view) observe(log int64, seq uint64, at time.Duration) {
 	v.mu.Unlock()
 }
 
-// glance takes the shard's numbers, which were read at at or later. It reports whether nothing was
-// written since the view had followed the log to its end; otherwise the view must be synced.
+// glance takes the shard's numbers, which were read at the time at or later. It reports whether
+// nothing was written since the view followed the log to its end. If something was, the view must
+// be synced.
 func (v *view) glance(levels *Numbers, at time.Duration) bool {
 	if levels.Epoch != v.ref.Epoch || levels.Closed {
 		return false
@@ -135,7 +137,7 @@ func (v *view) glance(levels *Numbers, at time.Duration) bool {
 	return true
 }
 
-// surely makes the view sure as of at. The caller holds mu.
+// surely makes the view sure as of the time at. The caller holds mu.
 func (v *view) surely(at time.Duration) {
 	if old := v.sure.Load(); old == nil || old.shut || old.at < at {
 		v.sure.Store(&moment{at: at, blind: v.blind})
@@ -149,7 +151,7 @@ func (v *view) heard(item ItemID, seq uint64, has bool) {
 	v.mu.Unlock()
 }
 
-// shut stops all answers from memory until the shard answers well again.
+// shut stops all answers from memory until the shard answers normally again.
 func (v *view) shut() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -241,7 +243,7 @@ func (v *view) follow(ctx context.Context) error {
 	}
 }
 
-// apply takes the next elements of the log. It is called by the sync in flight only.
+// apply takes the next elements of the log. Only the sync in progress calls it.
 func (v *view) apply(elements []string) error {
 	size := 0
 	for _, element := range elements {
@@ -313,7 +315,8 @@ func (v *view) remember(hashes string) {
 	}
 }
 
-// followed makes the view sure: it has followed the log to the end that it had at seq, as of at.
+// followed makes the view sure as of the time at: it has followed the log to the end that the log
+// had at seq.
 func (v *view) followed(seq uint64, at time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -331,7 +334,7 @@ func (v *view) isBlind() bool {
 	return v.blind
 }
 
-// drop ends the view: what it remembers is forgotten, and its batches finish.
+// drop ends the view. It forgets what the view remembers, and finishes its batches.
 func (v *view) drop() {
 	v.mu.Lock()
 	v.stock.known.Add(-v.kept)

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Watch has the Stock follow the shards that refs names, and no others. A ref that is watched
-// already keeps its view. Of two refs of one shard the later epoch counts.
+// Watch makes the Stock follow the shards in refs, and no others. A ref that is watched already
+// keeps its view. If two refs name one shard, the later epoch counts.
 func (s *Stock) Watch(refs []Ref) {
 	s.mu.Lock()
 	if s.stopped {
@@ -48,7 +48,7 @@ func (s *Stock) Watch(refs []Ref) {
 	s.mu.Unlock()
 	for _, v := range gone {
 		if !s.spawn(func(context.Context) { v.drop() }) {
-			v.drop() // the Stock was stopped meanwhile
+			v.drop() // the Stock was stopped in the meantime
 		}
 	}
 	for _, v := range fresh {
@@ -56,7 +56,7 @@ func (s *Stock) Watch(refs []Ref) {
 	}
 }
 
-// Epoch returns the epoch under which the shard is watched, and 0 where it is not.
+// Epoch returns the epoch under which the shard is watched, or 0 if it is not watched.
 func (s *Stock) Epoch(shard ShardID) Epoch {
 	if v := s.viewAt(shard); v != nil {
 		return v.ref.Epoch
@@ -73,23 +73,23 @@ func (s *Stock) viewAt(shard ShardID) *view {
 }
 
 // SoldOut reports, from memory, that the item has no unit on the shard and that no hold with the
-// head of id exists there. It is never true later than 900 ms after a unit came back. False says
-// nothing: Hold decides.
+// head of id exists there. It is false at the latest 900 ms after a unit came back. False means
+// only that memory doesn't know: Hold decides.
 func (s *Stock) SoldOut(ref Ref, item ItemID, id string) bool {
 	v := s.viewAt(ref.Shard)
 	return v != nil && v.ref == ref && v.soldOut(item, Head(id))
 }
 
-// Absent reports, from memory, that no hold with the head of id existed at since. False says
-// nothing: ask Find.
+// Absent reports, from memory, that no hold with the head of id existed at since. False means only
+// that memory doesn't know: ask Find.
 func (s *Stock) Absent(ref Ref, id string, since time.Time) bool {
 	v := s.viewAt(ref.Shard)
 	return v != nil && v.ref == ref && v.absent(Head(id), since.Sub(s.began))
 }
 
-// InStock reports whether the item was last seen with a unit on the shard, and how long ago the
-// shard was known. An unknown item counts as in stock: if that is wrong, Hold corrects it, but a
-// buyer who gets a wrong sold-out goes away. On a shard that isn't watched nothing is in stock.
+// InStock reports whether the item was last seen with a unit on the shard, and how old that
+// knowledge is. An unknown item counts as in stock: if that is wrong, Hold corrects it, but a buyer
+// who gets a wrong sold-out goes away. On a shard that isn't watched nothing is in stock.
 func (s *Stock) InStock(shard ShardID, item ItemID) (bool, time.Duration) {
 	v := s.viewAt(shard)
 	if v == nil {
@@ -98,17 +98,17 @@ func (s *Stock) InStock(shard ShardID, item ItemID) (bool, time.Duration) {
 	return v.inStock(item)
 }
 
-// Sighting is what this process knows of an item on a shard: whether it had a unit when its
-// crossing at Seq was seen. Of two, the one of the later epoch is newer, and within an epoch the
-// one of the higher Seq.
+// Sighting is what this process knows about an item on a shard: whether it had a unit after the
+// crossing at Seq. A sighting of a later epoch is newer. Within an epoch, the one with the higher
+// Seq is newer.
 type Sighting struct {
 	Epoch   Epoch
 	Seq     uint64
 	InStock bool
 }
 
-// Seen returns, from memory, what was last seen of an item on a watched shard. ok is false where
-// the shard was not seen yet, and while it can say nothing because it is being rebuilt.
+// Seen returns, from memory, the last sighting of an item on a watched shard. ok is false if the
+// shard was not seen yet, or is being rebuilt.
 func (s *Stock) Seen(shard ShardID, item ItemID) (sighting Sighting, ok bool) {
 	v := s.viewAt(shard)
 	if v == nil {
@@ -123,14 +123,14 @@ func (s *Stock) Seen(shard ShardID, item ItemID) (sighting Sighting, ok bool) {
 	return Sighting{v.ref.Epoch, slot.seq, slot.word.Load()&bitOut == 0}, true
 }
 
-// poll looks at the views that were silent, and repeats the events that found no place. A view is
-// looked at twice in cfg.Poll, so none is older than that and a half.
+// poll looks at the views that were silent, and repeats the events that found no room. It looks at
+// each view twice within cfg.Poll, so no view is older than one and a half times cfg.Poll.
 func (s *Stock) poll(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.Poll / 2)
 	defer tick.Stop()
 	var looking sync.WaitGroup
 	defer looking.Wait()
-	lanes := make(map[int]*atomic.Bool) // where a look is under way
+	lanes := make(map[int]*atomic.Bool) // lanes on which a look is in progress
 	for {
 		select {
 		case <-ctx.Done():
@@ -167,8 +167,8 @@ func (s *Stock) poll(ctx context.Context) {
 	}
 }
 
-// glance reads the shards of views in one write, and syncs the views of those that were written to
-// or could not be read.
+// glance reads the shards of views in one write. It syncs a view if its shard was written to, or
+// could not be read.
 func (s *Stock) glance(ctx context.Context, views []*view) {
 	shards := make([]ShardID, len(views))
 	for i, v := range views {
@@ -201,9 +201,9 @@ func (s *Stock) synced(ctx context.Context, ref Ref, err error) {
 	}
 }
 
-// listen receives crossings until ctx ends. It signals on ready when the subscription works or has
-// failed for the first time. After each subscription all views are synced, because messages may
-// have been missed, and the servers are checked, because they may be others now.
+// listen receives crossings until ctx ends. It signals on ready when the subscription works, or
+// when the first attempt has failed. After each subscription it syncs all views, because messages
+// may have been missed. It also checks the servers, because they may have changed.
 func (s *Stock) listen(ctx context.Context, client rueidis.Client, ready chan<- error) {
 	answer := func(err error) {
 		s.health.subscribed(err)
@@ -237,20 +237,20 @@ func (s *Stock) listen(ctx context.Context, client rueidis.Client, ready chan<- 
 		if s.now()-began > lastPause {
 			pause = firstPause
 		}
-		s.cfg.Logger.Warn("crossings are not heard, the poll has to find them", "channel", s.channel, "again_in", pause, "err", err)
+		s.cfg.Logger.Warn("crossings are not heard, so the poll has to find them", "channel", s.channel, "again_in", pause, "err", err)
 		if !wait(ctx, pause) {
 			return
 		}
 	}
 }
 
-// Pauses between two tries to connect or to subscribe.
+// Pauses between two attempts to connect or to subscribe.
 const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 2 * time.Second
 )
 
-// wait waits for a while and reports whether ctx goes on.
+// wait pauses for a while, and reports whether ctx is still alive.
 func wait(ctx context.Context, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -292,9 +292,9 @@ func (s *Stock) heard(message rueidis.PubSubMessage) {
 	}
 }
 
-// Ring has every process on this Redis, this one too, call its OnRing with the message. It doesn't
-// wait and promises nothing: a process that relies on the news has to look for it now and then as
-// well.
+// Ring makes every process on this Redis, including this one, call its OnRing with the message. It
+// doesn't wait and promises nothing, so a process that needs the news must also look for it
+// regularly.
 func (s *Stock) Ring(message string) {
 	s.spawn(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
@@ -309,14 +309,14 @@ func (s *Stock) Ring(message string) {
 	})
 }
 
-// event is something to call back about.
+// event is something for which a callback must be called.
 type event struct {
 	kind    eventKind
-	ref     Ref       // of eventLost and eventEpoch
-	view    *view     // of eventCrossing
-	message string    // of eventRing
-	shards  []ShardID // of eventSuspect
-	err     error     // of eventForeign
+	ref     Ref       // set for eventLost and eventEpoch
+	view    *view     // set for eventCrossing
+	message string    // set for eventRing
+	shards  []ShardID // set for eventSuspect
+	err     error     // set for eventForeign
 }
 
 type eventKind uint8
@@ -330,7 +330,7 @@ const (
 	eventForeign
 )
 
-// emit has deliver call back soon, and reports whether there was room. It never blocks.
+// emit makes deliver call a callback soon, and reports whether there was room. It never blocks.
 func (s *Stock) emit(e event) bool {
 	select {
 	case s.events <- e:

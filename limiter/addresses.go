@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// AddressConfig is a limit for each address, on this node alone.
+// AddressConfig is a limit for each address, on this node only.
 type AddressConfig struct {
-	Rate  float64 // per second; 0: there is no limit
+	Rate  float64 // per second; 0: no limit
 	Burst int64
 	// Room is how many addresses have a bucket of their own; further ones share buckets. Each takes
 	// 32 bytes.
@@ -22,7 +22,7 @@ type Addresses struct {
 	keys *Keys
 }
 
-// NewAddresses makes one with full buckets.
+// NewAddresses makes an Addresses with full buckets.
 func NewAddresses(cfg AddressConfig, now time.Time) *Addresses {
 	if cfg.Rate <= 0 {
 		return nil
@@ -38,8 +38,8 @@ func (a *Addresses) Allow(addr netip.Addr, now time.Time) bool {
 	return a.keys.Allow(a.key(addr), now)
 }
 
-// GiveBack returns a token that Allow has taken of the address. The bucket gets no fuller than
-// full.
+// GiveBack returns a token that Allow has taken from the address's bucket. The bucket never gets
+// more than full.
 func (a *Addresses) GiveBack(addr netip.Addr) {
 	if a == nil || !addr.IsValid() {
 		return
@@ -47,7 +47,7 @@ func (a *Addresses) GiveBack(addr netip.Addr) {
 	a.keys.GiveBack(a.key(addr))
 }
 
-// key is an address's key; a /64 has one.
+// key returns the key of an address; all addresses of a /64 have the same one.
 func (a *Addresses) key(addr netip.Addr) uint64 {
 	b := group(addr).As16()
 	return maphash.Bytes(a.seed, b[:])

@@ -39,7 +39,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// TestAddresses_GiveBack: what was given back can be taken again, and no more than that.
+// TestAddresses_GiveBack: tokens that were given back can be taken again, and no more than those.
 func TestAddresses_GiveBack(t *testing.T) {
 	a := NewAddresses(AddressConfig{Rate: 1e-3, Burst: 3, Room: 100}, at(0))
 	addr := netip.MustParseAddr("192.0.2.1")

@@ -5,47 +5,48 @@ import (
 	"time"
 )
 
-// limit is a policy made ready for one node, and the arithmetic of its buckets.
+// limit is a policy prepared for one node, with the arithmetic of its buckets.
 //
 // A bucket's whole state is one moment: its TAT, the "theoretical arrival time" of the generic cell
-// rate algorithm, at which it will be full again. Taking a token puts that moment off by interval;
-// a bucket whose TAT lies window ahead is empty. So
+// rate algorithm, at which it will be full again. Taking a token moves the TAT one interval later;
+// a bucket whose TAT is one window ahead is empty. So
 //
 //	tokens(now) = burst − (max(TAT, now) − now) / interval
 //
-// and a TAT that has passed says nothing: the bucket is full, like one that was never seen, and may
-// be forgotten. Nothing is stored with a bucket but the TAT, and a moment that comes too late (a
-// goroutine read the clock and then had to wait) finds fewer tokens, never more.
+// and a TAT in the past means that the bucket is full, like one that was never seen, and may be
+// forgotten. Only the TAT is stored. If a moment comes too late (because a goroutine read the clock
+// and then had to wait), it finds fewer tokens, never more.
 //
-// The interval is in whole nanoseconds, rounded up: never above the rate, and below it by less than
-// one part in 10⁹/rate.
+// The interval is in whole nanoseconds, rounded up. So the real rate is never above the rate, and
+// below it by less than one part in 10⁹/rate.
 type limit struct {
 	policy *Policy // of the snapshot that the limit is part of
-	index  int     // of the policy in its document
+	index  int     // the policy's place in its document
 	shadow bool
 	off    bool
-	// bare says that the policy has no bucket, only other bounds. Its bucket has always enough.
+	// bare means that the policy has no bucket, only other bounds. Such a bucket always has enough
+	// tokens.
 	bare  bool
 	cost  Cost
-	zone  *time.Location            // of a Quota
-	salt  uint64                    // of the kind: keys of two kinds may have one name
-	skus  func(merchant string) int // for a QuotaPerSKU
+	zone  *time.Location            // of a policy with a Quota
+	salt  uint64                    // differs between kinds, because keys of two kinds may have the same name
+	skus  func(merchant string) int // for a policy with a QuotaPerSKU
 	tally *tally
-	terms terms     // with a pool
-	fair  *fairness // of the global limit; nil of the others
+	terms terms     // set if there is a pool
+	fair  *fairness // for the global limit; nil for the others
 
-	rate     float64 // tokens per second, of this node
-	burst    int64   // of this node
+	rate     float64 // this node's tokens per second
+	burst    int64   // this node's burst
 	interval int64   // nanoseconds per token
 	window   int64   // burst × interval: from empty to full
-	most     int64   // tokens that a request can cost: of a full bucket, or of a whole day
-	// floor is the TAT of a key without a bucket, 0 where that is full. After an edit that raised
-	// the burst, such a key has what its full bucket had before, and fills up from there.
+	most     int64   // the most tokens that a request may cost: a full bucket, or the quota of a day
+	// floor is the TAT of a key without a bucket; 0 means full. After an edit that raised the
+	// burst, such a key has the tokens of a full bucket before the edit, and fills up from there.
 	floor int64
 }
 
-// newLimit returns a node's share of a policy that was validated. The share of a burst is at least
-// one token, so a burst below the number of nodes is exceeded by their sum.
+// newLimit returns a node's share of a valid policy. The share of a burst is at least one token, so
+// a burst below the number of nodes is exceeded by their sum.
 func newLimit(p *Policy, index, nodes int) *limit {
 	l := &limit{policy: p, index: index, shadow: p.Mode == Shadow, off: p.Mode == Off, bare: !p.bucketed(), cost: DefaultCost()}
 	if p.Cost != nil {
@@ -72,11 +73,11 @@ func newLimit(p *Policy, index, nodes int) *limit {
 	return l
 }
 
-// price returns how many tokens a request takes; what takes none is not limited.
+// price returns how many tokens a request takes. A request that takes none is not limited.
 func (l *limit) price(req *Request) int64 { return l.cost.of(req) }
 
-// tooDear reports whether n tokens are more than a key can ever have, and has g refuse them then: a
-// client that waited would wait for nothing.
+// tooDear reports whether n tokens are more than a key can ever have. In that case it makes g
+// refuse them for good, because waiting would be useless.
 func (l *limit) tooDear(n int64, g *grant) bool {
 	if n <= l.most {
 		return false
@@ -85,25 +86,25 @@ func (l *limit) tooDear(n int64, g *grant) bool {
 	return true
 }
 
-// timeOf is how long the bucket takes to gain some tokens.
+// timeOf is how long the bucket needs to gain some tokens.
 func (l *limit) timeOf(tokens float64) int64 { return int64(tokens * float64(l.interval)) }
 
-// spend takes n tokens, at most burst, from a bucket. It returns the bucket's new TAT, or after how
-// long there will be n tokens.
+// spend takes n tokens, at most burst, from a bucket. It returns the bucket's new TAT, or the time
+// until it has n tokens.
 func (l *limit) spend(tat, now, n int64) (next, wait int64) {
 	next = max(tat, now) + n*l.interval
 	return next, next - l.window - now
 }
 
-// tokens returns what is in a bucket.
+// tokens returns how many tokens are in a bucket.
 func (l *limit) tokens(tat, now int64) float64 {
 	return float64(l.burst) - float64(max(tat, now)-now)/float64(l.interval)
 }
 
 // carry returns the TAT under l of a bucket that was under old until now. The bucket keeps its
-// tokens, as far as they fit: an edit gives nobody a token, and takes only those that the new
-// bucket can't hold. Scaling them with the burst would give some to a full bucket. What is rounded
-// is rounded to the strict side.
+// tokens, as far as they fit: an edit gives no tokens, and takes only those that the new bucket
+// can't hold. If tokens were scaled with the burst, a full bucket would get more. Rounding is
+// always to the strict side.
 func (l *limit) carry(old *limit, tat, now int64) int64 {
 	if old == nil {
 		return min(tat, now+l.window)

@@ -6,22 +6,22 @@ import (
 )
 
 const (
-	// groupBits is how much of an IPv6 address counts: a subscriber has at least a /64, and can use
-	// another address of it for each request.
+	// groupBits is how many bits of an IPv6 address count: a subscriber has at least a /64, and can
+	// use a different address of it for each request.
 	groupBits = 64
-	// maxHops bounds the proxies that are looked through. Real chains have two or three.
+	// maxHops bounds the number of proxies that are followed. Real chains have two or three.
 	maxHops = 32
 	// maxHopLength is the longest that an address with brackets, port and spaces is.
 	maxHopLength = 64
 )
 
-// group returns the address that an address counts as.
+// group returns the address under which an address counts.
 func group(a netip.Addr) netip.Addr {
 	a = a.Unmap()
 	if !a.Is6() {
 		return a
 	}
-	net, err := a.Prefix(groupBits) // also takes the zone off
+	net, err := a.Prefix(groupBits) // this also removes the zone
 	if err != nil {
 		return a
 	}
@@ -30,13 +30,14 @@ func group(a netip.Addr) netip.Addr {
 
 // ClientIP returns the address that a request came from: the last hop that isn't a trusted proxy.
 // remote is the connection's other end, forwardedFor the X-Forwarded-For field (several in one,
-// joined with commas in their order), trusted the proxies' networks, IPv4 ones in IPv4 notation.
+// joined with commas in their order), and trusted the proxies' networks, with IPv4 networks in IPv4
+// notation.
 //
 // Each proxy appends the address of its client. So the field is read from its end, and only as far
-// as trusted proxies wrote it: what a client puts into it stands in front of the client's own
-// address and is never reached. If remote is not trusted, the field is ignored. If it ends, or has
-// something that is no address, the answer is the last trusted proxy: all clients behind it share
-// its limit. The work is bounded, whatever is sent.
+// as trusted proxies wrote it: whatever a client writes into it comes before the client's own
+// address, and is never read. If remote is not trusted, the field is ignored. If it ends, or has a
+// text that is no address, the answer is the last trusted proxy: all clients behind it share its
+// limit. The work is bounded for every input.
 //
 // The field is a string because addresses are parsed from strings; it isn't kept.
 func ClientIP(remote netip.Addr, forwardedFor string, trusted []netip.Prefix) netip.Addr {
@@ -71,7 +72,7 @@ func trusts(trusted []netip.Prefix, a netip.Addr) bool {
 }
 
 // parseHop reads an address, which some proxies write with brackets or a port. It refuses zones:
-// they mean something only on the machine that wrote them, and Go remembers each.
+// they have a meaning only on the machine that wrote them, and Go keeps each in memory.
 func parseHop(hop string) (netip.Addr, bool) {
 	hop = strings.Trim(hop, " \t")
 	if hop == "" || len(hop) > maxHopLength || strings.IndexByte(hop, '%') >= 0 {

@@ -9,41 +9,41 @@ import (
 	"time"
 )
 
-// cluster is the limiter's part in a cluster: the tokens that it asks the pool for, and the waiting
-// requests.
+// cluster is the limiter's part in a cluster: the tokens that it asks the pool for, and the
+// requests that wait for them.
 //
-// Requests that need tokens of the pool join the next round; one round is on its way at a time, so
-// that rounds grow with the load. Every leaseEvery a round also renews the leases. Its lock is a
-// leaf: nothing is locked under it.
+// Requests that need tokens from the pool join the next round. Only one round is on its way at a
+// time, so that rounds grow with the load. Every leaseEvery, a round also renews the leases. No
+// other lock is taken while its lock is held.
 type cluster struct {
 	pool  Pool   // fixed
-	node  uint32 // fixed: of what it owes
+	node  uint32 // this node, as it appears in debts; fixed
 	nodes atomic.Int64
-	// away says that the node decides alone. It is changed under mu.
+	// away means that the node decides alone. It is changed under mu.
 	away atomic.Bool
 	kick chan struct{}
 
 	mu      sync.Mutex
-	next    *round // guarded by mu; nil is an empty one
-	renewed []home // guarded by mu: the keys whose leases are renewed
+	next    *round // nil if it would be empty; guarded by mu
+	renewed []home // the keys whose leases are renewed; guarded by mu
 
 	quotasOnly bool                  // fixed
 	spent      *Recent               // the keys that have no quota left
-	lone       atomic.Pointer[table] // buckets of quotas while the node is alone; nil before there are some
+	lone       atomic.Pointer[table] // buckets for quotas while the node is alone; nil before the first one
 
-	numbers                    atomic.Int64 // of what it owes
+	numbers                    atomic.Int64 // the last number that was given to a debt
 	rounds, late, failed, asks atomic.Uint64
-	aloneSince                 atomic.Pointer[time.Time] // nil: it isn't
+	aloneSince                 atomic.Pointer[time.Time] // nil: it isn't alone
 }
 
 // maxRenewed bounds the keys whose leases are renewed. The others ask request by request.
 const maxRenewed = 1 << 15
 
-// maxTold bounds for how many keys one round tells what the node owes: after an outage all have
-// something, and the pool has other work.
+// maxTold bounds the keys of one round for which the node reports what it owes. After an outage
+// every key owes something, and the pool has other work.
 const maxTold = 1 << 11
 
-// maxAsks bounds the keys of one round that wait; above it requests are decided alone.
+// maxAsks bounds the waiting keys of one round. Above it, the node decides requests alone.
 const maxAsks = 1 << 14
 
 func newCluster(pool Pool, quotasOnly bool) *cluster {
@@ -58,37 +58,37 @@ func newCluster(pool Pool, quotasOnly bool) *cluster {
 	return c
 }
 
-// round has the requests to the pool of one exchange.
+// round has the questions to the pool for one exchange.
 type round struct {
-	keys   map[string]int // index in asks
+	keys   map[string]int // from a key to its index in asks
 	asks   []Ask
 	askers []asker
 	done   chan struct{}
 	failed bool // set before done is closed
 }
 
-// asker is the receiver of an answer.
+// asker receives an answer.
 type asker struct {
 	home   home
 	limit  *limit
-	waited int64    // tokens of claims
-	claims []*claim // of requests that wait
+	waited int64    // tokens of all claims
+	claims []*claim // the claims of the waiting requests
 }
 
 // claim is the tokens that a request waits for.
 type claim struct {
 	tokens  int64
-	vital   bool // it may use the tokens that are kept in the bucket
+	vital   bool // it may also use the tokens that others must leave in the bucket
 	granted bool
-	room    int64 // µs, after the answer
-	left    int64 // of the quota, after the answer
+	room    int64 // what the bucket has after the answer, in µs
+	left    int64 // what the quota has left after the answer
 }
 
 func newRound() *round {
 	return &round{keys: make(map[string]int), done: make(chan struct{})}
 }
 
-// add returns the place of a key among the asks.
+// add returns the index of a key's Ask, and makes it if needed.
 func (r *round) add(name string, h home, l *limit) int {
 	at, known := r.keys[name]
 	if !known {
@@ -108,8 +108,8 @@ func (r *round) add(name string, h home, l *limit) int {
 	return at
 }
 
-// wait asks the pool for what grants need, in one round, and waits for the answer. It returns false
-// when there is none: the node is alone.
+// wait asks the pool for the tokens that grants need, in one round, and waits for the answer. It
+// returns false if there is no answer; then the node is alone.
 func (c *cluster) wait(grants []grant) bool {
 	r := c.join(grants)
 	if r == nil {
@@ -122,13 +122,14 @@ func (c *cluster) wait(grants []grant) bool {
 	}
 	select {
 	case c.kick <- struct{}{}:
-	default: // it is about to look
+	default: // a look is due already
 	}
 	<-r.done
 	return !r.failed
 }
 
-// join adds the tokens that grants need to the next round; nil if there is none, or it has no room.
+// join adds the tokens that grants need to the next round. It returns nil if there is no round, or
+// if it has no room.
 func (c *cluster) join(grants []grant) *round {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,7 +162,7 @@ func (c *cluster) join(grants []grant) *round {
 	return r
 }
 
-// uncount subtracts the tokens of g from those that are waited for.
+// uncount subtracts the tokens of g from those for which requests wait.
 func (g *grant) uncount() {
 	if !g.counted {
 		return
@@ -174,7 +175,7 @@ func (g *grant) uncount() {
 	}
 }
 
-// refund makes the next round return a request's tokens.
+// refund makes the next round give back the tokens of a request.
 func (c *cluster) refund(g *grant) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,7 +191,7 @@ func (c *cluster) refund(g *grant) {
 	}
 }
 
-// renew lists a key whose lease is to be renewed, and reports whether there was room.
+// renew adds a key to those whose leases are renewed, and reports whether there was room.
 func (c *cluster) renew(h home) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -218,7 +219,7 @@ func (c *cluster) isolate() {
 	}
 }
 
-// forsake records that there will be no answers.
+// forsake ends the waits of a round's requests without an answer.
 func (r *round) forsake() {
 	for i := range r.askers {
 		a := &r.askers[i]
@@ -230,7 +231,7 @@ func (r *round) forsake() {
 	}
 }
 
-// rejoin makes the pool decide again.
+// rejoin ends the time alone: the pool decides again.
 func (c *cluster) rejoin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -242,11 +243,11 @@ func (c *cluster) rejoin() {
 type flight struct {
 	round  *round
 	began  time.Time
-	failed bool // no request waits for it any more
+	failed bool // no request waits for it any longer
 }
 
 // Run exchanges tokens with the pool until ctx ends, and then gives back what this node holds.
-// Before Run, and after it, the node decides alone. Without a pool there is nothing to do.
+// Before Run, and after it, the node decides alone. Without a pool it does nothing.
 func (l *Limiter) Run(ctx context.Context) {
 	c := l.cluster
 	if c == nil {
@@ -284,7 +285,7 @@ func (l *Limiter) Run(ctx context.Context) {
 				continue
 			}
 			select {
-			case err := <-landed: // this node was late, not the pool
+			case err := <-landed: // the delay was in this node, not in the pool
 				due = l.land(flying, err) || due
 				flying = nil
 			default:
@@ -308,7 +309,7 @@ func (f *flight) fail() {
 	}
 }
 
-// land takes the end of an exchange, and reports whether the pool is back with it.
+// land processes the end of an exchange, and reports whether the pool is reachable again.
 func (l *Limiter) land(f *flight, err error) (back bool) {
 	c := l.cluster
 	c.rounds.Add(1)
@@ -325,7 +326,7 @@ func (l *Limiter) land(f *flight, err error) (back bool) {
 		r.askers[i].home.answer(&r.asks[i], &r.askers[i], now, f.failed, c)
 	}
 	if f.failed {
-		return false // its answer came too late; the next one may not
+		return false // its answer came too late, but the next one may come in time
 	}
 	back = c.away.Load()
 	c.rejoin()
@@ -333,9 +334,9 @@ func (l *Limiter) land(f *flight, err error) (back bool) {
 	return back
 }
 
-// load returns the next round, nil where there is nothing to ask. With due it renews the leases,
-// and tells the pool what the node owes. Where the node is alone it only asks whether the pool is
-// back: of what is asked in vain, nobody knows whether it was granted.
+// load returns the next round, or nil if there is nothing to ask. With due it also renews the
+// leases, and tells the pool what the node owes. If the node is alone, it only asks whether the
+// pool is reachable again: without an answer, nobody would know what was granted.
 func (l *Limiter) load(due bool) *round {
 	c := l.cluster
 	if c.away.Load() {
@@ -371,8 +372,8 @@ func (l *Limiter) load(due bool) *round {
 	return r
 }
 
-// remind tells the pool this node's counts of quotas, because after a failover it may have lower
-// ones.
+// remind tells the pool this node's counts of quotas, because after a failover the pool's counts
+// may be lower.
 func (r *round) remind() {
 	for i := range r.asks {
 		if r.asks[i].Quota == 0 {
@@ -387,7 +388,7 @@ func (r *round) remind() {
 	}
 }
 
-// renewAll adds the needs of the homes' leases to a round, and returns the homes that go on.
+// renewAll adds the needs of the leases to a round, and returns the homes that are still in use.
 func (l *Limiter) renewAll(r *round, homes []home) []home {
 	now := l.clock.at(time.Now())
 	kept, told := homes[:0], 0
@@ -476,7 +477,7 @@ func (l *Limiter) lastRound(homes []home) *round {
 }
 
 // home is the place of a key's local bucket, and the known state of its bucket in the pool. All
-// methods except lock and unlock need its lock. The zero value is no place.
+// methods except lock and unlock need its lock. The zero value means that there is none.
 type home struct {
 	bucket *bucket
 	table  *table
@@ -501,7 +502,7 @@ func (h home) unlock() {
 	}
 }
 
-// share returns what is known of the key in the pool, or nil.
+// share returns what is known about the key in the pool, or nil.
 func (h home) share() *share {
 	switch {
 	case h.bucket != nil:
@@ -533,7 +534,7 @@ func (h home) quota(l *limit) int64 {
 	return l.policy.Quota
 }
 
-// forget takes the key off the renewals.
+// forget removes the key from the renewals.
 func (h home) forget() {
 	if s := h.share(); s != nil {
 		s.listed, s.known = false, false
@@ -541,7 +542,7 @@ func (h home) forget() {
 	}
 }
 
-// emptiness is how far from full the local bucket is, in microseconds.
+// emptiness returns how much is missing until the local bucket is full, in microseconds.
 func (h home) emptiness(now int64) int64 {
 	l := h.limit()
 	if l == nil {
@@ -558,13 +559,14 @@ func (h home) emptiness(now int64) int64 {
 	return 0
 }
 
-// emptiness is how far from full a bucket with so many tokens is, in microseconds.
+// emptiness returns how much is missing until a bucket with this many tokens is full, in
+// microseconds.
 func (l *limit) emptiness(tokens float64) int64 {
 	return int64(max(float64(l.burst)-tokens, 0) / l.rate * 1e6)
 }
 
-// serve divides an answer among the waiting requests, those with vital claims first. It returns how
-// many tokens they got, and how many are missing.
+// serve divides an answer among the waiting requests, vital claims first. It returns how many
+// tokens they got, and how many are missing.
 func (a *asker) serve(answer *Ask, late bool) (served, refused int64) {
 	left := answer.Granted
 	for _, vital := range [...]bool{true, false} {
@@ -587,10 +589,11 @@ func (a *asker) serve(answer *Ask, late bool) (served, refused int64) {
 	return served, refused
 }
 
-// answer takes an answer of the pool: waiting requests get their tokens, the rest becomes the
-// lease, and the local bucket never has more tokens than the cluster's.
+// answer processes an answer of the pool. Waiting requests get their tokens, the rest becomes the
+// lease, and the local bucket gets no more tokens than the cluster's bucket has.
 //
-// Requests that a late answer was for have gone on alone, or are about to: its tokens are theirs.
+// If an answer comes too late, its requests have been decided alone, or are about to be. They keep
+// the tokens of the answer.
 func (h home) answer(a *Ask, asker *asker, now int64, late bool, c *cluster) {
 	if h == (home{}) {
 		return

@@ -425,7 +425,8 @@ func TestCluster_PoolForgets(t *testing.T) {
 
 // TestCluster_ChargesWhatIsGivenAlone: exchanges of three nodes are late, fail, or are lost half
 // way, again and again. A node decides alone then, while the pool grants the others what it has.
-// What was given alone is charged, once: so what is let in doesn't grow beyond the limit with time.
+// Tokens that were given alone are charged once, so the admitted tokens don't grow beyond the limit
+// over time.
 func TestCluster_ChargesWhatIsGivenAlone(t *testing.T) {
 	raced.Skip(t)
 	for _, c := range []struct {

@@ -8,14 +8,15 @@ import (
 
 // ConnectionsConfig says how many connections a listener may have.
 type ConnectionsConfig struct {
-	// Most is how many may be open.
+	// Most is how many connections may be open.
 	Most int
-	// Reserved of them, the last that are free, serve health checks only: a probe is answered while
-	// others hoard connections.
+	// Reserved is how many of them, the last free ones, serve health checks only. So a probe is
+	// answered even if clients keep all other connections open.
 	Reserved int
-	// PerAddress is how many one address may have, an IPv6 /64 counting as one; 0 is no limit.
+	// PerAddress is how many connections one address may have, an IPv6 /64 counting as one; 0 means
+	// no limit.
 	PerAddress int
-	// Exempt are the networks of proxies, behind which everybody has one address.
+	// Exempt are the networks of proxies: all clients behind a proxy have the same address.
 	Exempt []netip.Prefix
 }
 
@@ -24,10 +25,10 @@ type Place uint8
 
 // The places.
 const (
-	PlaceFree     Place = iota // to be served
-	PlaceReserved              // to be served health checks only
+	PlaceFree     Place = iota // the connection is served
+	PlaceReserved              // only health checks are served on it
 	PlaceNone                  // too many are open
-	PlaceAddress               // too many of this address are open
+	PlaceAddress               // too many connections of this address are open
 )
 
 // Connections counts a listener's open connections. Its methods are safe for concurrent use, and
@@ -37,16 +38,16 @@ type Connections struct {
 
 	mu     sync.Mutex
 	open   int                // guarded by mu
-	byAddr map[netip.Addr]int // guarded by mu; only those that are counted
+	byAddr map[netip.Addr]int // only addresses that are counted; guarded by mu
 }
 
-// NewConnections makes a count of nothing.
+// NewConnections makes a count that is zero.
 func NewConnections(cfg ConnectionsConfig) *Connections {
 	return &Connections{cfg: cfg, byAddr: make(map[netip.Addr]int)}
 }
 
-// Enter asks for a place. With PlaceFree and PlaceReserved the connection counts, until Leave is
-// called with the same address.
+// Enter asks for a place. If it answers PlaceFree or PlaceReserved, the connection counts until
+// Leave is called with the same address.
 func (c *Connections) Enter(remote net.Addr) Place {
 	addr, counted := c.counted(remote)
 	c.mu.Lock()
@@ -81,14 +82,14 @@ func (c *Connections) Leave(remote net.Addr) {
 	}
 }
 
-// Open returns how many are open.
+// Open returns how many connections are open.
 func (c *Connections) Open() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.open
 }
 
-// counted returns the address that a connection counts for, and whether it does.
+// counted returns the address under which a connection counts, and whether it counts at all.
 func (c *Connections) counted(remote net.Addr) (netip.Addr, bool) {
 	if c.cfg.PerAddress <= 0 {
 		return netip.Addr{}, false

@@ -12,43 +12,43 @@ import (
 )
 
 // directory holds the buckets of a kind with few keys (everybody together, merchants, callers),
-// each with a lock of its own. They are found without a lock. The number of slots is fixed, and
-// they are searched like a table's: see there. A bucket gives its slot to another key only when it
-// is full. Keys beyond that share the strangers' bucket.
+// each with its own lock. Finding a bucket needs no lock. The number of slots is fixed, and they
+// are searched like those of a table (see table). A bucket gives its slot to another key only when
+// it is full. Keys without a slot share the strangers' bucket.
 type directory struct {
 	slots []atomic.Pointer[bucket]
 
-	mu        sync.Mutex // changes of slots; taken before a bucket's own
-	evictions uint64     // guarded by mu, like what follows
+	mu        sync.Mutex // guards changes of slots; taken before a bucket's own lock
+	evictions uint64     // guarded by mu, like the fields below
 	stranger  int64      // TAT of the strangers' bucket
 	strangers uint64     // decisions
 
-	rules *rules // the last applied; only Apply looks at it
+	rules *rules // the last applied rules; used only by Apply
 }
 
-// bucket is rate.Limiter made safe.
+// bucket makes rate.Limiter safe against times that are out of order.
 //
-// A rate.Limiter believes every time that it is given: an earlier one sets its clock back, and the
-// next one is credited the same interval again. Goroutines that read the clock and then wait for a
-// processor give it such times all day, most of all on a machine that is overloaded. So times are
-// clamped under a lock, and nobody else has the Limiter. It is also created full, which a key that
-// appears after an edit must not be, and can't be told to give a token back: allowing a negative
-// number does that (a test holds it to it).
+// A rate.Limiter believes every time that it gets. An earlier time sets its clock back, and then
+// the same interval is credited twice. Such times are frequent, most of all under load: a goroutine
+// reads the clock, and then waits for a processor. So times are corrected under a lock, and no
+// other code uses the Limiter. A Limiter also starts full, but a key that appears after an edit
+// must not. And it has no method that gives a token back; allowing a negative number does that, and
+// a test checks that it still works.
 type bucket struct {
-	key   uint64 // the three are fixed
+	key   uint64 // fixed, like the next two fields
 	owner string
 	name  string
 
 	mu     sync.Mutex
-	rules  *rules // guarded by mu, like all that follows
-	limit  *limit // nil: the key isn't limited any more
+	rules  *rules // guarded by mu, like the fields below
+	limit  *limit // nil if the key is no longer limited
 	tokens *rate.Limiter
 	last   int64
-	gone   bool // its slot has another bucket
+	gone   bool // its slot belongs to another bucket
 	share  share
 }
 
-// newDirectory returns a directory in which keys buckets find room.
+// newDirectory returns a directory with room for the buckets of that many keys.
 func newDirectory(keys int) *directory {
 	return &directory{slots: make([]atomic.Pointer[bucket], max(1<<bits.Len(uint(2*keys-1)), minSlots))}
 }
@@ -68,8 +68,8 @@ func (d *directory) find(key uint64, owner, name string) *bucket {
 	return nil
 }
 
-// add returns the bucket of a key, making it if need be, or nil when there is no slot for it. It
-// keeps no string that it is given.
+// add returns the bucket of a key, and makes it if needed. It returns nil if no slot is free. It
+// keeps no reference to its strings.
 func (d *directory) add(r *rules, key uint64, owner, name string, now int64) *bucket {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -94,7 +94,7 @@ func (d *directory) add(r *rules, key uint64, owner, name string, now int64) *bu
 	return nil
 }
 
-// take is like a table's.
+// take does the same as a table's take.
 func (d *directory) take(r *rules, key uint64, owner, name string, req *Request, now int64, c *cluster, by *rival, g *grant) bool {
 	l := r.of(key)
 	if l == nil || l.off {
@@ -126,7 +126,7 @@ func (d *directory) takeAsStranger(l *limit, req *Request, now int64, c *cluster
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.strangers++
-	if l.policy.Quota > 0 { // all of them together
+	if l.policy.Quota > 0 { // all strangers share it
 		if wait := c.apart(l, 0, l.policy.Quota, now, n); wait > 0 {
 			*g = grant{limit: l, directory: d, wait: wait, bound: ByQuota, quota: l.policy.Quota}
 			return true
@@ -144,15 +144,15 @@ func (d *directory) takeAsStranger(l *limit, req *Request, now int64, c *cluster
 	return true
 }
 
-// giveBack returns what a stranger took.
+// giveBack returns the tokens that a stranger took.
 func (d *directory) giveBack(g *grant) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stranger -= g.limit.timeOf(float64(g.taken) + g.over)
 }
 
-// prepare gives a bucket, under the old rules, to each key that needs one because it is about to
-// lose a policy of its own. Else it would pass for a key that was under the template all along.
+// prepare makes a bucket, under the old rules, for each key that needs one because it is about to
+// lose its own policy. Otherwise it would look like a key that was always under the template.
 func (d *directory) prepare(r *rules, now int64) {
 	for _, o := range r.orphans {
 		owner, name := splitMatch(o.old.policy)
@@ -188,15 +188,15 @@ func (d *directory) stats(now int64) TableStats {
 	return out
 }
 
-// timeOf returns a moment as rate.Limiter wants it.
+// timeOf converts a moment for rate.Limiter.
 func timeOf(moment int64) time.Time { return time.Unix(0, moment) }
 
-// open fills a new bucket, which nobody else has yet, as far as its key may have it. The key has a
-// limit.
+// open fills a new bucket as far as its key may have it. No other goroutine has the bucket yet, and
+// the key has a limit.
 func (b *bucket) open(r *rules, now int64) {
 	b.rules, b.limit, b.last = r, r.of(b.key), now
 	b.tokens = rate.NewLimiter(rate.Limit(b.limit.rate), int(b.limit.burst))
-	if b.limit.floor > b.last { // it was emptied when it would have had to be, to be full at the floor
+	if b.limit.floor > b.last { // it was emptied at the time from which it is full at the floor
 		empty := b.limit.floor - int64(float64(b.limit.burst)/b.limit.rate*1e9)
 		b.tokens.AllowN(timeOf(empty), int(b.limit.burst))
 	}
@@ -216,15 +216,15 @@ func (b *bucket) followLocked(r *rules) {
 	}
 	b.rules = r
 	if b.limit = r.of(b.key); b.limit != nil {
-		// The tokens of the old rate are counted up to now; those above the new burst are cut off
-		// when they are next counted.
+		// Tokens up to now count at the old rate. Those above the new burst are removed at the next
+		// use.
 		b.tokens.SetLimitAt(timeOf(b.last), rate.Limit(b.limit.rate))
 		b.tokens.SetBurstAt(timeOf(b.last), int(b.limit.burst))
 	}
 }
 
-// take is like a table's; gone says that the bucket no longer belongs to its key. by is the
-// competing merchant.
+// take does the same as a table's take. gone means that the bucket no longer belongs to its key. by
+// is the competing merchant.
 func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, g *grant) (asked, gone bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -270,7 +270,7 @@ func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, 
 	o := c.claim(&b.share, l, b.last, n)
 	if l.fair != nil && (o == mustWait || o == mustAsk) {
 		if g.vital = g.vital || by.vital(n, b.last); g.vital {
-			o = mustAsk // what others were refused is kept for it
+			o = mustAsk // tokens that others were refused are kept for it
 		}
 	}
 	switch o {
@@ -298,7 +298,7 @@ func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, 
 	return true, false
 }
 
-// exhausted finds out the key's quota, and whether it is known to have none left.
+// exhausted finds the key's quota, and whether the quota is known to be used up.
 func (b *bucket) exhausted(c *cluster, n int64, g *grant) bool {
 	if b.limit.policy.Quota == 0 {
 		return false
@@ -318,7 +318,7 @@ func (b *bucket) merchant() string {
 	return b.name
 }
 
-// enlist has the bucket's lease renewed from now on.
+// enlist makes sure that the bucket's lease is renewed from now on.
 func (b *bucket) enlist(c *cluster) {
 	if b.share.name == "" {
 		b.share.name = poolName(b.limit.policy.Key, b.owner, b.name)
@@ -328,8 +328,8 @@ func (b *bucket) enlist(c *cluster) {
 	}
 }
 
-// owe takes from the bucket what n tokens count as above n while the node is alone, and notes that
-// the pool did not grant them. The bucket may be left in debt.
+// owe takes the extra tokens from the bucket that n tokens cost while the node is alone, and
+// records that the pool did not grant them. The bucket may then have less than zero tokens.
 func (b *bucket) owe(at time.Time, n int64, c *cluster) (over float64) {
 	s := &b.share
 	s.owe(n, b.limit, b.last)
@@ -341,14 +341,15 @@ func (b *bucket) owe(at time.Time, n int64, c *cluster) (over float64) {
 	return over
 }
 
-// spend takes n tokens, whether they are there or not.
+// spend takes n tokens, even if the bucket has fewer.
 func (b *bucket) spend(at time.Time, n int64) {
 	for burst := int64(b.tokens.Burst()); n > 0; n -= burst {
 		b.tokens.ReserveN(at, int(min(n, burst)))
 	}
 }
 
-// lower takes tokens from the bucket so that no more are left; below 0 it is in debt.
+// lower takes tokens from the bucket until it has no more than the given number. A number below 0
+// is a debt.
 func (b *bucket) lower(now int64, tokens float64) {
 	b.last = max(b.last, now)
 	if b.limit == nil || tokens >= b.tokens.TokensAt(timeOf(b.last)) {
@@ -357,7 +358,8 @@ func (b *bucket) lower(now int64, tokens float64) {
 	b.fill(tokens)
 }
 
-// fill makes the bucket one with so many tokens: it was emptied when it would have had to be.
+// fill makes the bucket one that has this many tokens now, by emptying it at the right earlier
+// time.
 func (b *bucket) fill(tokens float64) {
 	b.tokens = rate.NewLimiter(rate.Limit(b.limit.rate), int(b.limit.burst))
 	empty := b.last - int64(max(tokens, 0)/b.limit.rate*1e9)
@@ -365,7 +367,7 @@ func (b *bucket) fill(tokens float64) {
 	b.spend(timeOf(b.last), int64(-min(tokens, 0)))
 }
 
-// giveBack returns tokens. They are bounded by the burst when they are next counted.
+// giveBack returns tokens. The next use limits them to the burst.
 func (b *bucket) giveBack(g *grant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -374,8 +376,8 @@ func (b *bucket) giveBack(g *grant) {
 	b.share.giveBack(g)
 }
 
-// retire reports whether the bucket is full, and so the same as none; if so, it is free from now
-// on.
+// retire reports whether the bucket is full, and so is the same as no bucket. If so, its slot is
+// free from now on.
 func (b *bucket) retire(now int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

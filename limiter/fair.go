@@ -11,14 +11,15 @@ import (
 	"time"
 )
 
-// fairness divides the global bucket between merchants while it is short, so that one that asks for
-// twenty times its share takes nothing from the others.
+// fairness divides the global bucket between merchants while it is nearly empty, so that a merchant
+// that asks for twenty times its share takes nothing from the others.
 //
-// Tokens go by rank. A purchase within its merchant's guaranteed rate may take the last token. One
-// within the merchant's fair share leaves a little to those, if there are any: a quarter of the
-// reserve where the merchant asks for no more than that, half where it does. What is above both
-// leaves the whole reserve. So nothing is lost: a token that nobody of a higher rank needs goes to
-// whoever asks, and all together never let pass more than the bucket does.
+// Tokens are given by rank. A purchase within its merchant's guaranteed rate may take the last
+// token. If there are guaranteed rates, a purchase within the merchant's fair share must leave a
+// part of the reserve for them: a quarter if the merchant asks for no more than its share, a half
+// if it asks for more. A purchase above both must leave the whole reserve. So no token is lost: a
+// token that no higher rank needs goes to any merchant that asks, and the sum never exceeds the
+// bucket.
 //
 // The fair share is max-min by weight (Bertsekas and Gallager, Data Networks, 6.5.2) over what
 // merchants asked for lately on this node, found anew every settleEvery. The node divides its part
@@ -28,18 +29,19 @@ import (
 // where. Where purchases begin to come to other nodes, it is the even one again within moments.
 //
 // It keeps a tenant for each merchant that has come, Config.Merchants at most, and works on those
-// that came in the last seconds. A merchant without room has rank excess.
+// that came in the last seconds. A merchant for which there is no room has rank excess.
 type fairness struct {
 	room    int // fixed
 	tenants atomic.Pointer[map[string]*tenant]
-	due     atomic.Int64 // moment of the next settlement
-	// contested says that more than one merchant came lately: a merchant alone may have all.
+	due     atomic.Int64 // moment of the next computation
+	// contested means that more than one merchant came lately. A merchant that is alone may have
+	// all tokens.
 	contested atomic.Bool
 	promised  atomic.Bool // there are guaranteed rates
 
-	mu      sync.Mutex // guards all that follows
+	mu      sync.Mutex // guards the fields below
 	active  []*tenant
-	settled int64 // moment of the last settlement
+	settled int64 // moment of the last computation
 	terms   map[string]fairTerms
 	others  fairTerms // of merchants that have no policy of their own
 	rate    float64   // of the global bucket; 0: there is none
@@ -48,9 +50,9 @@ type fairness struct {
 	shared  bool      // other nodes have a part of the global bucket
 }
 
-// fairTerms are a merchant's terms for its share, from its policy.
+// fairTerms are the terms of a merchant's share, from its policy.
 type fairTerms struct {
-	guaranteed float64 // tokens per second, of the cluster
+	guaranteed float64 // tokens per second, over the whole cluster
 	weight     float64
 }
 
@@ -58,36 +60,38 @@ type fairTerms struct {
 type tenant struct {
 	name   string // fixed
 	listed atomic.Bool
-	came   atomic.Int64 // tokens that were asked for since the last settlement
-	sure   pace         // of the guaranteed rate
-	fair   pace         // of the fair share beyond that
+	came   atomic.Int64 // tokens that were asked for since the last computation
+	sure   pace         // the tokens of the guaranteed rate
+	fair   pace         // the tokens of the fair share above it
 	sated  atomic.Bool  // it asks for no more than its share
 
-	demand float64 // tokens per second, smoothed; guarded by fairness.mu, like what follows
-	seen   int64   // the last settlement before which it came
+	demand float64 // tokens per second, smoothed; guarded by fairness.mu, like the fields below
+	seen   int64   // the last computation before which the merchant came
 }
 
-// pace is a bucket without a lock: see limit for its one moment. An interval of 0 has no tokens.
+// pace is a bucket without a lock, stored as one moment (see limit). With an interval of 0 it has
+// no tokens.
 type pace struct{ tat, interval, window atomic.Int64 }
 
 const (
 	// settleEvery is how often shares are computed.
 	settleEvery = int64(100e6)
-	// settleSpan is over how long it is measured what merchants ask for.
+	// settleSpan is the time over which the demand of merchants is measured, in seconds.
 	settleSpan = 0.5
-	// idleSpan is after how long a merchant that doesn't come has no share.
+	// idleSpan is the time after which a merchant that doesn't come has no share.
 	idleSpan = int64(3e9)
-	// paceBurst is how much of a share may be spent at once, in time: crowds come in bursts.
+	// paceBurst is how much of a share may be spent at once, as time, because requests come in
+	// bursts.
 	paceBurst = int64(500e6)
-	// divided is how much of the rest is divided; what is left evens out that purchases come
-	// unevenly.
+	// divided is the part of the rest that is divided. The other part is a margin, because
+	// purchases come unevenly.
 	divided = 0.99
-	// reserveSpan is how much of the global bucket is kept for those within their share, in time,
-	// and at most half of it.
+	// reserveSpan is the size of the reserve of the global bucket for purchases within their share,
+	// in seconds of the rate. It is at most half of the bucket.
 	reserveSpan = 0.1
 )
 
-// rank is the level down to which a purchase may empty the global bucket.
+// rank says how far a purchase may empty the global bucket.
 type rank uint8
 
 const (
@@ -102,7 +106,7 @@ func newFairness(room int) *fairness {
 	return f
 }
 
-// take takes n tokens, if there are so many.
+// take takes n tokens, if it has them.
 func (p *pace) take(n, now int64) bool {
 	interval := p.interval.Load()
 	if interval == 0 {
@@ -132,7 +136,7 @@ func (p *pace) set(rate float64) {
 }
 
 // apply takes the terms of shares from a document. The global bucket is divided between a number of
-// nodes; shared means that it is one bucket for all of them.
+// nodes; shared means that all of them have one bucket together.
 func (f *fairness) apply(doc *Document, nodes int, shared bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -172,7 +176,7 @@ func shareTerms(doc *Document) (terms map[string]fairTerms, others fairTerms) {
 	return terms, others
 }
 
-// Weights returns the document's weights of merchants, without those that are 1.
+// Weights returns the document's weights of merchants, without weights of 1.
 func (d *Document) Weights() map[string]int {
 	weights := make(map[string]int)
 	for i := range d.Policies {
@@ -183,8 +187,8 @@ func (d *Document) Weights() map[string]int {
 	return weights
 }
 
-// of returns the tenant of a merchant and counts what it asks for, nil where there is no room or no
-// merchant.
+// of returns the tenant of a merchant, and counts what the merchant asks for. It returns nil if
+// there is no merchant, or no room for it.
 func (f *fairness) of(merchant string, n, now int64, l *Limiter) *tenant {
 	if merchant == "" {
 		return nil
@@ -226,7 +230,7 @@ func (f *fairness) add(merchant string) *tenant {
 	return t
 }
 
-// list gives a merchant a share that comes after a while, at once: the even one by weight.
+// list gives a merchant that comes back after a while an even share, by weight, at once.
 func (f *fairness) list(t *tenant, now int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -248,8 +252,8 @@ func (f *fairness) list(t *tenant, now int64) {
 	t.listed.Store(true)
 }
 
-// contest finds out whether merchants compete. A node doesn't know which merchants come to other
-// nodes.
+// contest finds out whether merchants compete on this node. A node doesn't know the merchants of
+// other nodes.
 func (f *fairness) contest() { f.contested.Store(len(f.active) > 1 || f.shared) }
 
 func (f *fairness) termsOf(t *tenant) fairTerms {
@@ -320,12 +324,12 @@ func (f *fairness) part(granted float64) float64 {
 
 // need is a merchant's demand beyond its guaranteed rate.
 type need struct {
-	index          int // of the caller's choosing
+	index          int // chosen by the caller
 	beyond, weight float64
 }
 
-// fill divides what there is: it returns the level, by weight, up to which everybody gets what it
-// needs. It sorts needs.
+// fill returns the level, by weight, up to which all needs can be met with the given amount. It
+// sorts needs.
 func fill(needs []need, have float64) (level float64) {
 	weights := 0.0
 	for _, n := range needs {
@@ -334,7 +338,7 @@ func fill(needs []need, have float64) (level float64) {
 	slices.SortFunc(needs, func(a, b need) int { return cmp.Compare(a.beyond/a.weight, b.beyond/b.weight) })
 	for _, n := range needs {
 		if level = max(have, 0) / max(weights, n.weight); n.beyond/n.weight > level {
-			break // and all that follow
+			break // all further ones need at least as much
 		}
 		have -= n.beyond
 		weights -= n.weight
@@ -342,7 +346,7 @@ func fill(needs []need, have float64) (level float64) {
 	return level
 }
 
-// reserve is how many tokens of the global bucket a purchase above its share leaves; 0 where a
+// reserve is how many tokens of the global bucket a purchase above its share must leave; 0 if the
 // merchant is alone.
 func (f *fairness) reserve(l *limit) int64 {
 	if f == nil || !f.contested.Load() {
@@ -356,15 +360,15 @@ func (f *fairness) keep(l *limit) int64 {
 	return int64(float64(f.reserve(l)) * float64(l.terms.num) / float64(l.terms.den))
 }
 
-// rival is the merchant that takes tokens of the global bucket.
+// rival is a merchant that takes tokens from the global bucket.
 type rival struct {
-	fair    *fairness // nil: without competitors
-	tenant  *tenant   // nil: it has no share
-	assured bool      // it has spent a token of its guaranteed rate already
+	fair    *fairness // nil if merchants don't compete
+	tenant  *tenant   // nil if the merchant has no share
+	assured bool      // it has already spent a token of its guaranteed rate
 }
 
-// rank says which rank n tokens have, of a bucket that has some, and how many are missing where it
-// may not have them. What it takes of its share is spent.
+// rank returns the rank of n tokens in a bucket that has some. If the merchant may not have them,
+// it returns how many are missing. Tokens taken from its share are spent.
 func (r *rival) rank(l *limit, tokens float64, n, now int64) (as rank, missing float64) {
 	keep, left := float64(r.fair.reserve(l)), tokens-float64(n)+tokenSlack
 	switch {
@@ -384,12 +388,12 @@ func (r *rival) rank(l *limit, tokens float64, n, now int64) (as rank, missing f
 	return excess, keep - left
 }
 
-// vital reports whether n tokens are within the merchant's share, which is spent.
+// vital reports whether n tokens are within the merchant's share. If so, they are spent.
 func (r *rival) vital(n, now int64) bool {
 	return r.assured || r.tenant != nil && (r.tenant.sure.take(n, now) || r.tenant.fair.take(n, now))
 }
 
-// floor is how much a purchase within the merchant's share must leave.
+// floor is how much a purchase within the merchant's share must leave in the bucket.
 func (r *rival) floor(keep float64) float64 {
 	switch {
 	case !r.tenant.sated.Load():
@@ -401,15 +405,15 @@ func (r *rival) floor(keep float64) float64 {
 }
 
 // Guaranteed takes a token of a merchant's guaranteed rate, and reports whether there was one. A
-// request with it is let in when others are refused for lack of capacity. Set Request.Assured for
-// Allow then.
+// request with such a token is admitted even if others are refused for lack of capacity. For it,
+// set Request.Assured before Allow.
 func (l *Limiter) Guaranteed(merchant string, now time.Time) bool {
 	moment := l.clock.at(now)
 	t := l.fair.of(merchant, 0, moment, l)
 	return t != nil && t.sure.take(1, moment)
 }
 
-// partOf returns which part of a merchant's purchases this node has, as far as it knows.
+// partOf returns this node's part of a merchant's purchases, as far as it knows.
 func (l *Limiter) partOf(merchant string) (part float64, known bool) {
 	if l.cluster == nil {
 		return 0, false

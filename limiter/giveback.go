@@ -2,8 +2,8 @@ package limiter
 
 import "time"
 
-// GiveBack returns the tokens of a request that was allowed, and that turned out to have cost
-// nothing: it was a repeat. No bucket gets above its burst. Called again it does nothing.
+// GiveBack returns the tokens of a request that was allowed and then turned out to be a repeat,
+// which costs nothing. No bucket gets more than its burst. A second call does nothing.
 func (l *Limiter) GiveBack(req *Request, now time.Time) {
 	s := l.snapshot.Load()
 	moment := l.clock.at(now)
@@ -31,7 +31,7 @@ func (l *Limiter) GiveBack(req *Request, now time.Time) {
 		}
 		if st.directory != nil {
 			if g.bucket = st.directory.find(key, owner, name); g.bucket == nil {
-				continue // a stranger, or full again
+				continue // the bucket of strangers, or a bucket that is full again
 			}
 		} else if leased {
 			g.name = req.poolName(lim.policy.Key)

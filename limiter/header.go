@@ -7,11 +7,12 @@ import (
 )
 
 // AppendRateLimit appends the value of the RateLimit field
-// (draft-ietf-httpapi-ratelimit-headers-10) to dst: how many requests the policy still has, and
-// after how many seconds it has the next one or, of an allowed request, all of them. It appends
-// nothing if there is no policy, or if it is the global one, whose state isn't public.
+// (draft-ietf-httpapi-ratelimit-headers-10) to dst: how many requests the policy still allows, and
+// after how many seconds it allows the next one. For an allowed request, it is the time until it
+// allows all again. It appends nothing if there is no policy, or if it is the global one, whose
+// state isn't public.
 //
-// Remaining is this node's estimate of the cluster's bucket.
+// The remaining number is this node's estimate of the cluster's bucket.
 func AppendRateLimit(dst []byte, d *Decision) []byte {
 	if !d.public() || d.Bound == ByCost {
 		return dst
@@ -27,9 +28,9 @@ func AppendRateLimit(dst []byte, d *Decision) []byte {
 	return strconv.AppendInt(dst, ceilSeconds(wait), 10)
 }
 
-// AppendPolicy appends the value of the RateLimit-Policy field to dst: the policy's quota, which is
-// its burst, and in how many seconds it refills; or that of a day; or how many requests may be in
-// flight at once. It appends nothing when AppendRateLimit wouldn't.
+// AppendPolicy appends the value of the RateLimit-Policy field to dst: the policy's burst and the
+// seconds in which it refills; or the quota of a day; or how many requests may be in flight at
+// once. It appends nothing when AppendRateLimit wouldn't.
 func AppendPolicy(dst []byte, d *Decision) []byte {
 	if !d.public() || d.Bound == ByCost {
 		return dst
@@ -51,8 +52,8 @@ func AppendPolicy(dst []byte, d *Decision) []byte {
 
 func (d *Decision) public() bool { return d.Policy != nil && d.Policy.Key != Global }
 
-// appendName appends the policy's name as a string of a structured field. Names have nothing that
-// would need a backslash.
+// appendName appends the policy's name as a string of a structured field. Names have no characters
+// that would need a backslash.
 func (d *Decision) appendName(dst []byte) []byte {
 	dst = append(dst, '"')
 	dst = append(dst, d.Policy.Name...)

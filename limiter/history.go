@@ -9,21 +9,21 @@ import (
 )
 
 // History counts the purchases that came to the limits, by caller and second, for as long as
-// HistorySpan: by it Preview says what other limits would have refused. Its memory is fixed:
-// maxHistories callers, of which the least busy one gives way to one that comes. It is safe for
-// concurrent use; Count takes no lock and allocates nothing but for a caller that is new.
+// HistorySpan: Preview uses it to find out what other limits would have refused. Its memory is
+// fixed: it has room for maxHistories callers, and a new caller replaces the least busy one. It is
+// safe for concurrent use. Count takes no lock, and allocates only for a new caller.
 type History struct {
 	began time.Time // fixed
 
 	rows atomic.Pointer[map[historyKey]*historyRow]
-	mu   sync.Mutex    // of changes of rows
-	next atomic.Uint64 // second from which on a caller may take the place of another
+	mu   sync.Mutex    // guards changes of rows
+	next atomic.Uint64 // the second from which a caller may replace another one
 }
 
 type historyKey struct{ merchant, caller string }
 
-// historyRow has a count for each second: the second in its upper half, what came in it in the
-// lower.
+// historyRow has a value for each second: the upper half is the second, the lower half is the
+// count.
 type historyRow [historySeconds]atomic.Uint64
 
 const (
@@ -33,7 +33,8 @@ const (
 	maxHistories   = 64 // 7 KiB each
 )
 
-// NewHistory makes an empty one. now is a time by the clock of which all others are.
+// NewHistory makes an empty History. now is a time of the clock from which all other times come,
+// too.
 func NewHistory(now time.Time) *History {
 	h := &History{began: now.Add(-HistorySpan)}
 	h.rows.Store(&map[historyKey]*historyRow{})
@@ -61,7 +62,7 @@ func (r *historyRow) add(second uint64) {
 		next := old + 1
 		if old>>32 != second {
 			if old>>32 > second {
-				return // a quarter of an hour too late
+				return // the time is a quarter of an hour too old
 			}
 			next = second<<32 + 1
 		}
@@ -71,7 +72,7 @@ func (r *historyRow) add(second uint64) {
 	}
 }
 
-// before returns the counts of the seconds before one, oldest first, and their sum.
+// before returns the counts of the seconds before the given one, oldest first, and their sum.
 func (r *historyRow) before(second uint64) (counts []uint32, sum uint64) {
 	counts = make([]uint32, historySeconds)
 	for i := range counts {
@@ -87,8 +88,8 @@ func (r *historyRow) before(second uint64) (counts []uint32, sum uint64) {
 // replaceEvery is how often a caller takes the place of another, in seconds.
 const replaceEvery = 5
 
-// add makes the row of a caller that comes for the first time. In a full history it takes the place
-// of the caller that came least, or has to wait for it.
+// add makes the row of a caller that comes for the first time. If the history is full, it replaces
+// the least busy caller, or has to wait until it may.
 func (h *History) add(merchant, caller string, second uint64) *historyRow {
 	if second < h.next.Load() {
 		return nil
@@ -118,14 +119,14 @@ func (h *History) add(merchant, caller string, second uint64) *historyRow {
 	return row
 }
 
-// Series has the purchases of one caller, second by second.
+// Series has the purchases of one caller for each second.
 type Series struct {
 	Merchant string   `json:"m"`
 	Caller   string   `json:"c"`
 	Counts   []uint32 `json:"n"` // oldest first, up to now
 }
 
-// Series returns the purchases of all callers, without the present second.
+// Series returns the purchases of all callers, without the current second.
 func (h *History) Series(now time.Time) []Series {
 	out := []Series{}
 	second := h.second(now)

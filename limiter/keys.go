@@ -2,18 +2,18 @@ package limiter
 
 import "time"
 
-// Keys limits the requests of each key, on this node alone. A key is a number whose bits are spread
+// Keys limits the requests of each key, on this node only. A key is a number whose bits are spread
 // evenly, like a hash; 0 and 1 are the same. It is safe for concurrent use. Its memory is fixed.
 type Keys struct {
-	clock *clock // all fixed
+	clock *clock // fixed, like all fields
 	table *table
 	rules *rules
 
-	anything Request // stands for any key
+	anything Request // used for every key
 }
 
-// NewKeys makes one with full buckets, of so many tokens a second and at once, and with room for
-// some number of keys; further ones share buckets. Each takes 32 bytes.
+// NewKeys makes a Keys with full buckets. It has room for some number of keys, which take 32 bytes
+// each; further ones share buckets.
 func NewKeys(perSecond float64, burst int64, room int, now time.Time) *Keys {
 	p := &Policy{Name: "key", Key: IP, Rate: perSecond, Burst: max(burst, 1), Mode: Enforce}
 	return &Keys{clock: newClock(now), table: newTable(max(room, 1)), rules: &rules{epoch: 1, template: newLimit(p, 0, 1)}}
@@ -26,7 +26,8 @@ func (k *Keys) Allow(key uint64, now time.Time) bool {
 	return g.wait == 0
 }
 
-// GiveBack returns a token that Allow has taken of the key. The bucket gets no fuller than full.
+// GiveBack returns a token that Allow has taken from the key's bucket. The bucket never gets more
+// than full.
 func (k *Keys) GiveBack(key uint64) {
 	k.table.giveBack(&grant{table: k.table, key: max(1, key), taken: 1})
 }

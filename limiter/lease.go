@@ -17,59 +17,59 @@ type Pool interface {
 // gains Den tokens in Num microseconds, and takes Window microseconds from empty to full.
 type Ask struct {
 	Key    string
-	Back   int64 // tokens that were granted and are not needed
-	Want   int64 // tokens; fewer may be granted
+	Back   int64 // granted tokens that are not needed
+	Want   int64 // tokens that are wanted; fewer may be granted
 	Num    int64
 	Den    int64
 	Window int64
-	// Floor is how far from full the bucket is for this node, in microseconds. The pool uses it if
-	// it has no record of the bucket, so that a pool that has lost its data gives no second burst.
+	// Floor is how far this node's bucket is from full, in microseconds. The pool uses it if it has
+	// no record of the bucket. So a pool that has lost its data gives no second burst.
 	Floor int64
-	// Keep is what must stay in the bucket, in microseconds of the window; only the Vital tokens of
+	// Keep is what must stay in the bucket, in microseconds of the window. Only the Vital tokens of
 	// Want may use it.
 	Keep  int64
 	Vital int64
-	// Quota is how many tokens the bucket grants in a day, 0 where it is no bound, and Offset how
-	// far the day's clock is ahead of UTC, in microseconds.
+	// Quota is how many tokens the bucket grants in a day; 0 means no bound. Offset is how far the
+	// day's clock is ahead of UTC, in microseconds.
 	Quota  int64
 	Offset int64
-	// Owed are tokens that the node let pass in the last Span microseconds without having been
-	// granted any, because the pool was late or away. The bucket is charged with them. Debt names
-	// them: what one name stands for is charged once, however often it is told. Where nobody came
-	// to the bucket in that time, what it gained and had no room for pays for them first, as far as
-	// Depth: so far from full would they alone have left it. Those of the last Deep microseconds
-	// may leave it with less than none, by as much at most.
+	// Owed is how many tokens the node admitted in the last Span microseconds without a grant,
+	// because the pool was late or unreachable. The bucket is charged with them. Debt names them:
+	// the tokens of one name are charged once, even if they are reported again. If no node used the
+	// bucket in that time, the gain for which it had no room pays first, up to Depth: that is how
+	// far from full the tokens alone would have left it. The tokens of the last Deep microseconds
+	// may leave the bucket with less than zero, but by no more than their number.
 	Owed  int64
 	Debt  Debt
 	Span  int64
 	Depth int64
 	Deep  int64
-	// Known is what the node knows of the day. A pool that knows less of that day has lost some: it
-	// takes what the node knows.
+	// Known is what the node knows about the day's use. If the pool knows less about that day, it
+	// has lost data, and takes the node's value.
 	Known DayUse
 
-	Granted int64  // the answer
-	Room    int64  // what is left after it, in microseconds; below 0 where there is less than none
-	Count   int64  // tokens that all nodes were granted since the pool has known the key
-	Left    int64  // the rest of the Quota
-	Usage   DayUse // of the day, after it; only with a Quota
+	Granted int64  // the answer: tokens that were granted
+	Room    int64  // what the bucket has after the answer, in microseconds; it may be negative
+	Count   int64  // all tokens that were granted to all nodes since the pool has known the key
+	Left    int64  // what is left of the Quota
+	Usage   DayUse // the day's use after the answer; only with a Quota
 }
 
-// Debt names tokens that a node let pass alone. The zero value names none. Of one node and bucket,
-// a higher number is told only when all lower ones are charged.
+// Debt names tokens that a node admitted alone. The zero value names none. For one node and bucket,
+// a higher number is reported only after all lower ones were charged.
 type Debt struct {
-	Node   uint32 // by chance, for as long as the node runs; above 0
+	Node   uint32 // random, fixed while the node runs; above 0
 	Number int64
 }
 
-// DayUse is how much of a quota was used on a day. The zero value knows nothing.
+// DayUse is how much of a quota was used on a day. The zero value means that nothing is known.
 type DayUse struct {
-	Day     int64 `json:"day"`     // since 1970, of the quota's zone
-	Granted int64 `json:"granted"` // tokens; it only grows, so of two counts of a day the higher is newer
-	Used    int64 `json:"used"`    // of them, without those that came back
+	Day     int64 `json:"day"`     // days since 1970, in the quota's zone
+	Granted int64 `json:"granted"` // tokens; it only grows, so of two values for a day the higher one is newer
+	Used    int64 `json:"used"`    // those of Granted that were not given back
 }
 
-// Newer reports whether u says more than another one.
+// Newer reports whether u is newer than another DayUse.
 func (u DayUse) Newer(other DayUse) bool {
 	return u.Day > other.Day || u.Day == other.Day && u.Granted > other.Granted
 }
@@ -78,19 +78,19 @@ const (
 	// leaseEvery is the pause between two exchanges for a key whose tokens are leased. A limit with
 	// less than one token in that time (up to 20 per second) is asked for request by request.
 	leaseEvery = 50 * time.Millisecond
-	// leaseAhead bounds what a node holds of one key: the tokens of this time.
+	// leaseAhead bounds how many tokens of one key a node holds: the tokens of this time.
 	leaseAhead = 2 * leaseEvery
-	// leaseBurst is the least burst of a leased key over all nodes, in time: tokens that are given
-	// back must have room. Each node by itself keeps to the policy's burst.
+	// leaseBurst is the least burst of a leased key over all nodes, as time, because tokens that
+	// are given back need room. Each single node keeps to the policy's burst.
 	leaseBurst = 4 * leaseEvery
 	// leaseLife is how long a lease may be spent after the last exchange.
 	leaseLife = 5 * leaseEvery
-	// patience is how long a request, and an exchange, waits for the pool. Then the node goes on
-	// alone, until an exchange is answered again.
+	// patience is how long a request, and an exchange, waits for the pool. After that the node
+	// decides alone, until an exchange is answered again.
 	patience = 100 * time.Millisecond
 	// idleTicks is the number of exchanges after which a key without requests is forgotten.
 	idleTicks = 40
-	// partSpan is over how long a node's part of a key's tokens is measured.
+	// partSpan is the time over which a node's part of a key's tokens is measured.
 	partSpan = 2 * time.Second
 	// lateSpan is the same for a part that must not be too large, see share.partNow.
 	lateSpan = 200 * time.Millisecond
@@ -100,12 +100,12 @@ const (
 
 // terms are the values of a limit that the pool needs.
 type terms struct {
-	strict bool  // each request is asked for
-	cap    int64 // tokens that a node may hold
+	strict bool  // the pool is asked for each request
+	cap    int64 // the most tokens that a node may hold
 	num    int64
 	den    int64
 	window int64 // µs
-	deep   int64 // µs that the bucket may have less than none
+	deep   int64 // µs by which the bucket may be below zero
 }
 
 // newTerms returns the terms of a bucket. Numbers stay below 2⁵³, so that a script can multiply
@@ -128,9 +128,9 @@ func newTerms(rate float64, burst int64) terms {
 }
 
 const (
-	// deepest bounds how far below empty a bucket is charged: by the tokens of this time, or by a
-	// burst of deepTokens at most, whichever is more. What nodes let pass alone beyond it is not
-	// charged: a caller must not be refused for as long as a node was cut off.
+	// deepest bounds how far below zero a bucket may be charged: by the tokens of this time, or by
+	// at most a burst of deepTokens, whichever is more. Tokens beyond that are not charged, because
+	// a caller must not be refused for as long as a node was cut off.
 	deepest    = time.Second
 	deepTokens = 20
 )
@@ -138,42 +138,42 @@ const (
 // maxLease bounds the tokens of one ask, so that their product with num is exact.
 const maxLease = 4_000_000
 
-// tokensOf returns how many tokens some microseconds are.
+// tokensOf converts microseconds into tokens.
 func (t *terms) tokensOf(micros int64) float64 {
 	return float64(micros) * float64(t.den) / float64(t.num)
 }
 
-// share is a node's knowledge of a key's bucket in the pool. The zero value knows nothing. It is
-// guarded by the lock of the bucket's home.
+// share is a node's knowledge of a key's bucket in the pool. The zero value means that nothing is
+// known. It is guarded by the lock of the bucket's home.
 type share struct {
-	name    string // in the pool
-	lease   int64  // tokens granted and not spent
-	waiting int64  // tokens that requests wait for, already taken from the local bucket
+	name    string // the key's name in the pool
+	lease   int64  // granted tokens that are not spent yet
+	waiting int64  // tokens that requests wait for; they are already taken from the local bucket
 	asked   int64  // moment of the last answer
-	short   bool   // it was less than was wanted
-	drained bool   // nothing was left of the quota
-	listed  bool   // it is renewed
+	short   bool   // the last answer was less than was wanted
+	drained bool   // nothing was left of the quota at the last answer
+	listed  bool   // it is among the keys that are renewed
 	idle    int    // exchanges since the last request
 	demand  int64  // tokens that were asked for since the last renewal
 	pace    float64
 	renewed int64 // moment of the last renewal
 
-	usage DayUse // of the last answer
+	usage DayUse // as of the last answer
 
-	owes owed // tokens spent while alone, that the pool doesn't know of
-	told owed // tokens that it was told of, without an answer yet
+	owes owed // tokens spent while alone that the pool has not been told of
+	told owed // tokens that it was told of, but has not confirmed yet
 
-	known bool // count is of the last answer
+	known bool // count comes from the last answer
 	count int64
-	own   float64 // tokens that this node was granted, and all nodes, lately
+	own   float64 // tokens granted lately to this node, and to all nodes
 	all   float64
 	carry float64 // part of a token, see alone
 
 	late struct{ own, all float64 } // like own and all, over lateSpan
 }
 
-// part returns which part of the key's tokens this node was granted lately; where that isn't known,
-// an even one.
+// part returns this node's part of the key's tokens that were granted lately. If that isn't known,
+// it returns an even part.
 func (s *share) part(nodes int64) float64 {
 	even := 1 / float64(max(nodes, 1))
 	if s == nil || s.all < 0.5 {
@@ -195,7 +195,7 @@ func (s *share) partNow() float64 {
 // for the cluster's, of which the other nodes take their parts meanwhile.
 func (s *share) alone(nodes int64) float64 { return 1 / s.part(nodes) }
 
-// over is what n tokens count as above their number while the node is alone.
+// over returns how many extra tokens n tokens cost while the node is alone.
 func (c *cluster) over(s *share, n int64) float64 {
 	if c == nil {
 		return 0
@@ -203,8 +203,8 @@ func (c *cluster) over(s *share, n int64) float64 {
 	return float64(n) * (s.alone(c.nodes.Load()) - 1)
 }
 
-// giveBack returns the tokens of a refused request: to their lease, or as tokens that no request
-// waits for any more.
+// giveBack returns the tokens of a refused request to their lease, or records that no request waits
+// for them any longer.
 func (s *share) giveBack(g *grant) {
 	switch {
 	case s == nil:
@@ -219,13 +219,13 @@ func (s *share) giveBack(g *grant) {
 	}
 }
 
-// outcome is how a claim of tokens stands.
+// outcome is the state of a claim.
 type outcome uint8
 
 const (
-	claimed   outcome = iota // they are the request's
-	mustAsk                  // the pool decides
-	mustWait                 // the pool had none left a moment ago
+	claimed   outcome = iota // the request has the tokens
+	mustAsk                  // the pool must decide
+	mustWait                 // a moment ago the pool had none left
 	claimedBy                // the node decides alone: see share.alone
 )
 
@@ -241,12 +241,12 @@ func (s *share) owe(n int64, l *limit, now int64) {
 	s.owes.full = max(s.owes.full, now) + l.terms.timeOf(n)
 }
 
-// owed has tokens that a node has spent while alone.
+// owed are the tokens that a node has spent while alone.
 type owed struct {
 	tokens int64
-	since  int64 // moment of the first
-	full   int64 // moment at which a bucket would be full again that lost only these
-	number int64 // of their Debt, once the pool is told
+	since  int64 // moment of the first token
+	full   int64 // moment at which a bucket that lost only these would be full again
+	number int64 // the number of their Debt, after the pool was told
 }
 
 // pay uses tokens of the lease for tokens that were spent while alone.
@@ -256,13 +256,13 @@ func (s *share) pay(l *limit) {
 	s.owes.less(n, l)
 }
 
-// less takes n tokens off.
+// less subtracts n tokens.
 func (o *owed) less(n int64, l *limit) {
 	o.tokens -= n
 	o.full -= l.terms.timeOf(n)
 }
 
-// tell puts the node's debt into an ask. It is sent again until the pool has answered.
+// tell puts the node's debt into an Ask. It is repeated until the pool has answered.
 func (s *share) tell(a *Ask, c *cluster, now int64) {
 	if s.told.tokens == 0 {
 		if s.owes.tokens == 0 {
@@ -275,12 +275,12 @@ func (s *share) tell(a *Ask, c *cluster, now int64) {
 	a.Span, a.Depth = max(now-s.told.since, 0)/1000, max(s.told.full-now, 0)/1000
 }
 
-// timeOf is how long the cluster's bucket takes to gain n tokens, in nanoseconds.
+// timeOf is how long the cluster's bucket needs to gain n tokens, in nanoseconds.
 func (t *terms) timeOf(n int64) int64 {
 	return int64(float64(n) * float64(t.num) / float64(t.den) * 1000)
 }
 
-// claim claims n tokens of a lease. s is nil where there is no room to know anything.
+// claim claims n tokens of a lease. s is nil if there is no room for the key's share.
 func (c *cluster) claim(s *share, l *limit, now, n int64) outcome {
 	switch {
 	case c == nil:
@@ -297,7 +297,7 @@ func (c *cluster) claim(s *share, l *limit, now, n int64) outcome {
 	return mustAsk
 }
 
-// spend takes n tokens of the lease, if there are so many.
+// spend takes n tokens of the lease, if it has that many.
 func (s *share) spend(n, now int64) bool {
 	if s == nil || s.lease < n || now-s.asked > int64(leaseLife) {
 		return false
@@ -306,7 +306,7 @@ func (s *share) spend(n, now int64) bool {
 	return true
 }
 
-// came notes that tokens are asked for.
+// came records that tokens were asked for.
 func (s *share) came(n int64) {
 	if s != nil {
 		s.demand += n
@@ -314,8 +314,8 @@ func (s *share) came(n int64) {
 	}
 }
 
-// answer applies an answer. waited is the number of tokens that requests waited for, served the
-// number that they got.
+// answer processes an answer. waited is how many tokens requests waited for, and served how many
+// they got.
 func (s *share) answer(a *Ask, now, waited, served int64) {
 	s.waiting -= waited
 	s.lease += a.Granted - served
@@ -341,8 +341,8 @@ func (s *share) answer(a *Ask, now, waited, served int64) {
 // indebted reports whether the node has spent tokens alone that the pool has not charged yet.
 func (s *share) indebted() bool { return s.owes.tokens > 0 || s.told.tokens > 0 }
 
-// renew returns what to give back and to want, by what was asked for since the last time, and
-// whether the key is still of interest.
+// renew returns how many tokens to give back and how many to want, by the demand since the last
+// renewal, and whether the key is still in use.
 func (s *share) renew(l *limit, now int64) (back, want int64, keep bool) {
 	passed := max(float64(now-s.renewed)/1e9, 1e-3)
 	if s.renewed == 0 {

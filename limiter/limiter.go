@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// Request has the data for a decision. A kind with empty fields doesn't apply: a status read has no
-// user. The strings are only read during the call. An allowed Request has places until Leave: don't
-// copy it or use it again before.
+// Request has the data for a decision. A kind whose fields are empty doesn't apply: for example, a
+// status read has no user. The strings are only read during the call. An allowed Request holds
+// places until Leave: don't copy or reuse it before that.
 type Request struct {
 	Merchant string
-	Caller   string // of the merchant
-	User     string // of the merchant
+	Caller   string // a caller of Merchant
+	User     string // a user of Merchant
 	Activity string
-	SKU      string // of the activity
+	SKU      string // a SKU of Activity
 	IP       netip.Addr
 	// Class, and for a purchase Quantity, determine the cost of the request: see Cost. A Quantity
 	// below 1 counts as 1.
@@ -30,10 +30,10 @@ type Request struct {
 	// Shadow makes all policies only count, whatever their mode: the operator has switched limits
 	// to shadow.
 	Shadow bool
-	// Assured means that Guaranteed has given a token for it.
+	// Assured means that Guaranteed has given a token to this request.
 	Assured bool
 
-	held [kinds]holding // once it was allowed
+	held [kinds]holding // set when the request was allowed
 }
 
 // Bound is the part of a policy that refused.
@@ -44,7 +44,7 @@ const (
 	ByRate Bound = iota
 	ByConcurrency
 	ByQuota
-	ByCost // the request costs more tokens than the key can ever have: no wait helps
+	ByCost // the request costs more tokens than the key can ever have, so waiting doesn't help
 )
 
 // Decision is the answer to a Request.
@@ -54,26 +54,26 @@ type Decision struct {
 	// caller's share.
 	Global bool
 	// Policy is the policy that refused. For an allowed request it is the enforced policy with the
-	// least left in its bucket, never the global one. nil when there is none. It belongs to the
-	// limiter and doesn't change.
+	// least left in its bucket, never the global one. nil if there is none. It belongs to the
+	// limiter and never changes.
 	Policy *Policy
 	// Bound is the part of Policy that refused.
 	Bound Bound
 	// Index is the place of Policy in its document, -1 without one.
 	Index int
-	// Limit is the burst of Policy on this node, Remaining how many tokens are left of it. By
-	// ByConcurrency they are the places, ByQuota the quota, and ByCost the most that a request can
-	// cost.
+	// Limit is the burst of Policy on this node, and Remaining is how many tokens it has left. If
+	// Bound is ByConcurrency they are places, if it is ByQuota they are the quota, and if it is
+	// ByCost, Limit is the most that a request may cost.
 	Limit     int64
 	Remaining int64
-	// Cost is how many tokens the request costs, by ByCost.
+	// Cost is how many tokens the request costs; set only if Bound is ByCost.
 	Cost int64
 	// RetryAfter is when Policy will have the tokens that were asked for, if nobody else takes
 	// them; 0 when allowed.
 	RetryAfter time.Duration
 	// Reset is the time until the bucket is full, unless others take tokens.
 	Reset time.Duration
-	// Shadowed is the narrowest policy that would have refused, had it been enforced, or nil.
+	// Shadowed is the narrowest policy that would have refused, if it had been enforced, or nil.
 	Shadowed *Policy
 }
 
@@ -91,28 +91,27 @@ const (
 	kinds
 )
 
-// kindNames are in the order of evaluation, from narrow to wide. The caller comes first: what it
-// may not do anyway, it can't do under a million invented users either; each of them would need a
-// slot.
+// kindNames are in the order of evaluation, from narrow to wide. The caller comes before the user.
+// Otherwise a caller above its limit could invent a million users, and each would need a slot.
 var kindNames = [kinds]Kind{Caller, User, IP, SKU, Activity, Merchant, Global}
 
 // Limiter decides about requests by the last applied policies. It is safe for concurrent use. Make
 // it with New.
 type Limiter struct {
-	cfg    Config // the three are fixed
+	cfg    Config // fixed, like the next two fields
 	clock  *clock
 	hashes [2]maphash.Seed
 
 	snapshot atomic.Pointer[snapshot]
 
-	mu          sync.Mutex // one Apply at a time, and what it keeps:
+	mu          sync.Mutex // held by Apply, one at a time; guards:
 	epoch       uint64
 	skus        func(merchant string) int
-	tables      [kinds]*table // made when a policy of their kind is first applied, and kept
+	tables      [kinds]*table // made when a policy of the kind is first applied, and kept
 	directories [kinds]*directory
 
 	places  places
-	cluster *cluster // fixed; nil: this node is alone by design
+	cluster *cluster // fixed; nil if this node has no pool
 	top     top
 
 	fair          *fairness                 // fixed; of the global bucket
@@ -123,12 +122,12 @@ type Limiter struct {
 // snapshot is everything that a decision looks at. It is never changed.
 type snapshot struct {
 	nodes  int
-	steps  []step // from narrow to wide, only those that have something to ask
+	steps  []step // from narrow to wide, only steps with limits
 	limits []*limit
-	counts [classes]bool // there are limits on what is of the class
+	counts [classes]bool // whether requests of a class are limited
 }
 
-// step is one kind's question to a request. One of table and directory is set.
+// step applies the limits of one kind to a request. Exactly one of table and directory is set.
 type step struct {
 	kind      kind
 	rules     *rules
@@ -136,41 +135,41 @@ type step struct {
 	directory *directory
 }
 
-// grant is the answer of a step.
+// grant is the result of a step.
 type grant struct {
 	limit *limit
 	kind  kind
-	bound Bound   // that refused
-	quota int64   // the key's, where it refused; by cost, what it can have
-	left  float64 // tokens; by cost, what the request costs
+	bound Bound   // the bound that refused
+	quota int64   // the key's quota if that refused; by cost, the most that it can have
+	left  float64 // tokens that are left; by cost, what the request costs
 	taken int64   // 0 when it refused
 	wait  int64   // above 0 when it refused
 
 	// where to give back to
 	table     *table
-	directory *directory // of a stranger
+	directory *directory // if the key is a stranger there
 	bucket    *bucket
 	key       uint64
-	stranger  bool // in a table
+	stranger  bool // the key is a stranger in a table
 
 	// in the pool
-	must    bool    // it has to be asked
-	counted bool    // its tokens are in the waiting of a share
-	leased  bool    // the tokens are of a lease
-	alone   bool    // they were not granted: the node owes them to the pool
-	over    float64 // what they count as above their number then
-	name    string  // the key's
+	must    bool    // the pool must be asked
+	counted bool    // its tokens are counted in the share's waiting
+	leased  bool    // the tokens come from a lease
+	alone   bool    // the tokens were not granted, so the node owes them to the pool
+	over    float64 // the extra tokens that they cost in that case
+	name    string  // the key's name
 	floor   int64   // see Ask
-	claim   *claim  // what is waited for
-	vital   bool    // it is within a merchant's share of the global bucket: see fairness
+	claim   *claim  // the claim for which it waits
+	vital   bool    // it is within the merchant's share of the global bucket: see fairness
 }
 
 // home is the place of the grant's bucket.
 func (g *grant) home() home { return home{bucket: g.bucket, table: g.table, key: g.key} }
 
-// New returns a limiter that has no policies yet and allows everything. All other times must be of
-// the same clock as now. With a pool, limits hold over all nodes that share it, and Run must be
-// running; nil means that this node is alone.
+// New returns a limiter that has no policies yet and allows everything. All other times must come
+// from the same clock as now. With a pool, limits hold over all nodes that share it, and Run must
+// be running; nil means that this node is alone.
 func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -184,9 +183,9 @@ func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 	return l, nil
 }
 
-// Allow decides about a request that arrived at now: either all policies that apply have tokens for
-// it, or none loses any. It allocates only for a new merchant or caller. It doesn't block, except
-// that it may wait for the pool (see the package comment).
+// Allow decides about a request that arrived at now: either all policies that apply give tokens for
+// it, or none loses a token. It allocates only for a new merchant or caller. It doesn't block,
+// except that it may wait for the pool (see the package comment).
 func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	s := l.snapshot.Load()
 	if int(req.Class) < len(s.counts) && !s.counts[req.Class] {
@@ -221,8 +220,8 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	return l.allowance(grants[:asked], req, shadowed, moment)
 }
 
-// enter takes a place if the grant's limit bounds requests in flight. If there is none, the limit
-// refuses, and its bucket gets its tokens back.
+// enter takes a place if the grant's limit bounds requests in flight. If no place is free, the
+// limit refuses, and its bucket gets the tokens back.
 func (l *Limiter) enter(g *grant, k kind, req *Request) {
 	g.kind = k
 	most := g.limit.policy.Concurrency
@@ -234,7 +233,7 @@ func (l *Limiter) enter(g *grant, k kind, req *Request) {
 	g.wait, g.bound = int64(placeWait), ByConcurrency
 }
 
-// hashOf returns the key of a request's name of a kind.
+// hashOf returns the key for the request's name of a kind.
 func (l *Limiter) hashOf(k kind, req *Request) uint64 {
 	if k == ip {
 		return l.hashAddr(req.IP)
@@ -242,13 +241,13 @@ func (l *Limiter) hashOf(k kind, req *Request) uint64 {
 	return l.hashNames(req.names(kindNames[k]))
 }
 
-// shadow reports whether a refusal only counts.
+// shadow reports whether a refusal is only counted.
 func shadow(g *grant, req *Request) bool { return req.Shadow || g.limit.shadows(req) }
 
-// told reports whether an answer may say what the limit has left.
+// told reports whether an answer may show what the limit has left.
 func (l *limit) told() bool { return l.policy.Key != Global && !l.bare }
 
-// shadows reports whether the limit only counts what is of the request's key.
+// shadows reports whether the limit only counts requests with this request's key.
 func (l *limit) shadows(req *Request) bool {
 	if p := l.policy; p.Mode == Percent {
 		return req.portion(p.Key) >= p.Percent
@@ -256,7 +255,8 @@ func (l *limit) shadows(req *Request) bool {
 	return l.shadow
 }
 
-// portion maps the request's key of a kind to 0 to 99, on every node alike. It allocates nothing.
+// portion maps the request's key of a kind to 0 to 99, in the same way on every node. It allocates
+// nothing.
 func (req *Request) portion(key Kind) int {
 	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
 	h := uint64(offset)
@@ -275,12 +275,12 @@ func (req *Request) portion(key Kind) int {
 			h = (h ^ uint64(name[i])) * prime
 		}
 	}
-	h = (h ^ h>>33) * 0xff51afd7ed558ccd // the finisher of MurmurHash3: FNV's high bits are poor
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd // the finisher of MurmurHash3, because FNV's high bits differ too little
 	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
 	return int((h ^ h>>33) % 100)
 }
 
-// allowance is the answer where nothing refused.
+// allowance is the answer if nothing refused.
 func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, moment int64) Decision {
 	tightest, least := -1, math.Inf(1)
 	for i := range grants {
@@ -315,8 +315,8 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 	return d
 }
 
-// askPool asks the pool for the tokens that no lease has, all at once. It returns which grant
-// refuses, -1 where none does. A grant in shadow that is refused only gets its wait.
+// askPool asks the pool for all tokens that no lease has, in one exchange. It returns the index of
+// the grant that refuses, or -1. If a grant in shadow is refused, only its wait is set.
 func (l *Limiter) askPool(grants []grant, req *Request, moment int64) (refused int) {
 	for i := range grants {
 		if g := &grants[i]; g.must && g.wait == 0 {
@@ -333,7 +333,7 @@ func (l *Limiter) askPool(grants []grant, req *Request, moment int64) (refused i
 		if g.claim == nil {
 			continue
 		}
-		g.must, g.counted = false, false // no request waits any more
+		g.must, g.counted = false, false // no request waits any longer
 		switch {
 		case !answered:
 			if !l.alone(g, req, moment) && refused < 0 && !shadow(g, req) {
@@ -352,7 +352,7 @@ func (l *Limiter) askPool(grants []grant, req *Request, moment int64) (refused i
 	return refused
 }
 
-// unanswered says after how long the pool may grant what it didn't.
+// unanswered returns the time after which the pool may grant what it refused.
 func (l *Limiter) unanswered(g *grant, req *Request, moment int64) {
 	g.wait = max(1, int64((float64(g.claim.tokens)-g.limit.terms.tokensOf(g.claim.room))/g.limit.rate*1e9))
 	if quota := g.home().quota(g.limit); quota > 0 && g.claim.left < g.claim.tokens {
@@ -361,8 +361,8 @@ func (l *Limiter) unanswered(g *grant, req *Request, moment int64) {
 	}
 }
 
-// alone decides what the pool was asked for in vain, and reports whether it is let in. A late
-// answer may have brought the tokens meanwhile.
+// alone decides a request for which the pool did not answer, and reports whether it is admitted. A
+// late answer may have brought the tokens in the meantime.
 func (l *Limiter) alone(g *grant, req *Request, moment int64) bool {
 	h := g.home()
 	h.lock()
@@ -381,7 +381,7 @@ func (l *Limiter) alone(g *grant, req *Request, moment int64) bool {
 	return true
 }
 
-// owe records tokens that the pool was asked for without an answer.
+// owe records tokens for which the pool was asked without an answer.
 func (g *grant) owe(c *cluster) {
 	if g.table != nil {
 		g.table.owe(g, c)
@@ -462,8 +462,8 @@ func (d *Decision) describe(g *grant) {
 	d.Reset = time.Duration(max(float64(d.Limit)-g.left, 0) * float64(g.limit.interval))
 }
 
-// tokenSlack lets a count of tokens that floating point made a little too small show as the number
-// that it is.
+// tokenSlack corrects rounding: a floating-point number just below a whole number of tokens shows
+// as that number.
 const tokenSlack = 1e-6
 
 func (g *grant) giveBack(c *cluster) {
@@ -479,7 +479,7 @@ func (g *grant) giveBack(c *cluster) {
 	}
 }
 
-// ask puts a step's question. It returns false when the step doesn't concern the request.
+// ask performs a step. It returns false if the step doesn't apply to the request.
 func (l *Limiter) ask(s *step, req *Request, moment int64, g *grant) bool {
 	if s.kind == ip {
 		return req.IP.IsValid() && s.table.take(s.rules, l.hashAddr(req.IP), req, moment, l.cluster, g)
@@ -499,7 +499,7 @@ func (l *Limiter) ask(s *step, req *Request, moment int64, g *grant) bool {
 	return s.table.take(s.rules, key, req, moment, l.cluster, g)
 }
 
-// names returns the names of the request's key of a kind, but of an address.
+// names returns the names in the request's key of a kind, except for addresses.
 func (req *Request) names(key Kind) (owner, name string) {
 	switch key {
 	case Caller:
@@ -516,7 +516,7 @@ func (req *Request) names(key Kind) (owner, name string) {
 	return "", ""
 }
 
-// poolName names the request's key of a kind in the pool.
+// poolName returns the name of the request's key of a kind in the pool.
 func (req *Request) poolName(key Kind) string {
 	if key == IP {
 		return poolName(key, "", group(req.IP).String())
@@ -525,15 +525,15 @@ func (req *Request) poolName(key Kind) string {
 	return poolName(key, owner, name)
 }
 
-// poolName names a key in the pool.
+// poolName returns the name of a key in the pool.
 func poolName(key Kind, owner, name string) string {
 	return string(key) + ":" + owner + "/" + name
 }
 
-// hashNames returns the key of a name within its owner. The two have seeds of their own, or their
-// order wouldn't matter.
+// hashNames returns the key of a name within its owner. The two names have different seeds, because
+// their order must matter.
 func (l *Limiter) hashNames(owner, name string) uint64 {
-	return max(1, maphash.String(l.hashes[0], owner)+maphash.String(l.hashes[1], name)) // 0 is a slot without a key
+	return max(1, maphash.String(l.hashes[0], owner)+maphash.String(l.hashes[1], name)) // 0 means a slot without a key
 }
 
 // hashAddr returns the key of an address.
@@ -542,11 +542,11 @@ func (l *Limiter) hashAddr(a netip.Addr) uint64 {
 	return max(1, maphash.Bytes(l.hashes[0], b[:]))
 }
 
-// Apply puts a document in force on a node that is one of some number of nodes. With a pool the
-// number is only used for keys that this node hasn't seen; without a pool the nodes share each
+// Apply puts a document in force. nodes is the number of nodes, of which this is one. With a pool
+// the number is only used for keys that this node hasn't seen; without a pool the nodes share each
 // limit evenly. The document is validated as a whole; after an error nothing has changed. Buckets
-// keep their tokens, as far as they fit: see limit. An edit gives no tokens. When Apply returns,
-// every later Allow decides by the document, which is copied.
+// keep their tokens, as far as they fit: see limit. An edit gives no tokens. Every Allow after the
+// return of Apply uses the document, which is copied.
 func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 	if err := doc.Validate(); err != nil {
 		return err
@@ -555,7 +555,7 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 		return fmt.Errorf("limits can be split over 1 to %d nodes, not %d", MaxNodes, nodes)
 	}
 	if l.cluster == nil && slices.ContainsFunc(doc.Policies, func(p Policy) bool { return p.Quota > 0 }) {
-		return errors.New("a quota needs a pool, which counts it")
+		return errors.New("a quota needs a pool that counts it")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -613,7 +613,7 @@ func (l *Limiter) CountSKUs(count func(merchant string) int) {
 	l.skus = count
 }
 
-// makeLimits makes a limit of each policy. A policy that stays what it is keeps its counts.
+// makeLimits makes a limit from each policy. A policy that doesn't change keeps its counts.
 func (l *Limiter) makeLimits(doc Document, nodes int) []*limit {
 	type counted struct {
 		name string
@@ -643,7 +643,7 @@ func (l *Limiter) makeLimits(doc Document, nodes int) []*limit {
 	return limits
 }
 
-// count notes which classes are limited.
+// count records which classes are limited.
 func (s *snapshot) count() {
 	for _, l := range s.limits {
 		if !l.off {
@@ -677,7 +677,7 @@ func indexOf(key Kind) kind {
 			return kind(k)
 		}
 	}
-	panic("limiter: kind " + string(key) + " was validated and is unknown")
+	panic("limiter: kind " + string(key) + " was valid before and is unknown now")
 }
 
 // hashMatch returns the key that a policy matches.
@@ -688,7 +688,7 @@ func (l *Limiter) hashMatch(p *Policy) uint64 {
 	return l.hashNames(splitMatch(p))
 }
 
-// splitMatch returns the names that the policy matches, of the owner and within it.
+// splitMatch returns the two names in the policy's match: of the owner, and of the key within it.
 func splitMatch(p *Policy) (owner, name string) {
 	if owner, name, two := strings.Cut(p.Match, "/"); two {
 		return owner, name

@@ -5,33 +5,34 @@ import (
 	"time"
 )
 
-// places counts what is in flight, by key, for policies with a Concurrency. It counts on this node
-// only, because it protects places and connections of the node.
+// places counts requests in flight by key, for policies with a Concurrency. It counts only on this
+// node, because it protects the places and connections of the node.
 //
-// A key is in it only while it has requests in flight. Its memory is bounded: keys that find no
-// room share one count of their kind and stripe.
+// A key is in it only while it has requests in flight. Its memory is bounded: keys for which there
+// is no room share one count of their kind and stripe.
 type places struct {
 	stripes [placeStripes]placeStripe
 }
 
 const (
 	placeStripes = 64
-	// maxPlaces bounds the keys of a stripe: all together are more than a node has requests.
+	// maxPlaces bounds the keys of a stripe. All stripes together have more than a node has
+	// requests.
 	maxPlaces = 1024
 	// placeWait is the Retry-After of a request that found no place. It is a guess: the time of the
 	// next free place is unknown.
 	placeWait = time.Second
 )
 
-// placeStripe is the part of the counts under one lock.
+// placeStripe is the part of the counts that one lock guards.
 type placeStripe struct {
 	mu        sync.Mutex
-	counts    map[placeKey]int64 // guarded by mu, like what follows; none is 0
+	counts    map[placeKey]int64 // guarded by mu, like the fields below; no count is 0
 	strangers uint64
 	_         [40]byte
 }
 
-// placeKey is a key of a kind; a hash of 0 is the common one of keys without room.
+// placeKey is a key of a kind. The hash 0 is the shared key of all keys without room.
 type placeKey struct {
 	kind kind
 	hash uint64
@@ -40,18 +41,18 @@ type placeKey struct {
 // holding has what a request has taken from one kind's limit: tokens, and a place.
 type holding struct {
 	taken    int64
-	leased   bool // they are of the pool's
-	alone    bool // nobody granted them
+	leased   bool // the tokens come from the pool
+	alone    bool // the tokens were not granted by the pool
 	over     float64
-	unknown  bool // the tokens are of the strangers' bucket
+	unknown  bool // the tokens come from the strangers' bucket
 	place    bool
-	stranger bool // the place is one of the shared count
+	stranger bool // the place belongs to the shared count
 	hash     uint64
 }
 
 func (p *places) stripe(hash uint64) *placeStripe { return &p.stripes[hash%placeStripes] }
 
-// enter takes a place of a key that may have at most so many.
+// enter takes a place for a key that may have at most `most` places.
 func (p *places) enter(k kind, hash uint64, most int64, h *holding) bool {
 	s := p.stripe(hash)
 	s.mu.Lock()
@@ -75,7 +76,7 @@ func (p *places) enter(k kind, hash uint64, most int64, h *holding) bool {
 	return true
 }
 
-// leave gives the place of a holding back, if there is one.
+// leave gives back the place of a holding, if it has one.
 func (p *places) leave(k kind, h *holding) {
 	if !h.place {
 		return
@@ -93,12 +94,12 @@ func (p *places) leave(k kind, h *holding) {
 	}
 }
 
-// PlaceStats has the numbers in flight under policies with a Concurrency.
+// PlaceStats has the numbers of requests in flight under policies with a Concurrency.
 type PlaceStats struct {
 	InFlight  int64
-	Keys      int    // that have something in flight
-	Capacity  int    // keys there is room for
-	Strangers uint64 // decisions by a shared count, for want of room
+	Keys      int    // keys that have requests in flight
+	Capacity  int    // keys for which there is room
+	Strangers uint64 // decisions by a shared count, because there was no room
 }
 
 func (p *places) stats() PlaceStats {
@@ -116,7 +117,7 @@ func (p *places) stats() PlaceStats {
 	return out
 }
 
-// Leave ends a request that was allowed: it gives its places back. Called again it does nothing.
+// Leave ends a request that was allowed: it gives its places back. A second call does nothing.
 func (l *Limiter) Leave(req *Request) {
 	for k := range req.held {
 		l.places.leave(kind(k), &req.held[k])

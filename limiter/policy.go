@@ -10,17 +10,18 @@ import (
 	"slices"
 	"strings"
 	"time"
-	_ "time/tzdata" // for machines without a time zone database
+	_ "time/tzdata" // for machines that have no time zone database
 	"unicode/utf8"
 
 	"github.com/penstock/penstock/internal/field"
 )
 
-// Kind is the kind of keys of a policy: each key has a bucket.
+// Kind is the kind of a policy's keys. Each key has a bucket.
 type Kind string
 
-// The kinds. A caller and a user belong to a merchant, a SKU to an activity: the same name
-// elsewhere is another key. An IPv6 address counts with its /64, which belongs to one subscriber.
+// The kinds. A caller and a user belong to a merchant, a SKU to an activity: the same name under
+// another owner is another key. An IPv6 address counts with its /64, which belongs to one
+// subscriber.
 const (
 	Global   Kind = "global"
 	Merchant Kind = "merchant"
@@ -34,9 +35,9 @@ const (
 // Mode is what a policy does with a request above its limit.
 type Mode string
 
-// The modes. Shadow counts what the policy would refuse if it alone were enforced, and refuses
-// nothing. Off does nothing. Percent enforces for Policy.Percent of the keys, and is Shadow for the
-// others; which keys is found by hash, the same on every node and for every policy.
+// The modes. Shadow counts what the policy would refuse if it were the only enforced policy, and
+// refuses nothing. Off does nothing. Percent enforces for Policy.Percent of the keys, and is Shadow
+// for the others. A hash chooses the keys: the same ones on every node and for every policy.
 const (
 	Enforce Mode = "enforce"
 	Shadow  Mode = "shadow"
@@ -47,16 +48,16 @@ const (
 // Policy is one limit: a bucket of Burst tokens for each key of its kind, refilled with Rate tokens
 // a second, and a bound on what is in flight at once.
 //
-// Without Match it is the template for every key of its kind; with Match it is for that key alone,
-// and replaces the template. So a policy in mode Off exempts the key that it matches. Match is
-// written
+// Without Match it is the template for every key of its kind; with Match it is only for that key,
+// and replaces the template there. So a policy in mode Off exempts the key that it matches. Match
+// is written
 //
 //	merchant, activity   name
 //	caller, user         merchant/name
 //	sku                  activity/name
 //	ip                   an address; for IPv6 any address of the /64, or the /64 itself
 //
-// and a global policy has none.
+// A global policy has no match.
 type Policy struct {
 	Name  string  `json:"name"`
 	Key   Kind    `json:"key"`
@@ -64,39 +65,40 @@ type Policy struct {
 	Rate  float64 `json:"rate,omitempty"`
 	Burst int64   `json:"burst,omitempty"`
 	Mode  Mode    `json:"mode"`
-	// Percent is of the keys, 1 to 99, with mode Percent; else 0.
+	// Percent is the percentage of keys, 1 to 99, in mode Percent; otherwise 0.
 	Percent int `json:"percent,omitempty"`
 
-	// Concurrency is how many requests of a key may be in flight at once on each node; 0 is no
-	// bound. A policy that has one needs no bucket: Rate and Burst may both be 0 then.
+	// Concurrency is how many requests of a key may be in flight at once on each node; 0 means no
+	// bound. With it, a policy needs no bucket: Rate and Burst may both be 0.
 	Concurrency int64 `json:"concurrency,omitempty"`
-	// Quota is how many tokens a key may take in a calendar day, over all nodes; 0 is no bound. Its
-	// day is that of Zone, a place of the time zone database; "" is UTC. Like Concurrency it needs
-	// no bucket.
+	// Quota is how many tokens a key may take in a calendar day, over all nodes; 0 means no bound.
+	// The day begins and ends in Zone, a name of the time zone database; "" means UTC. With a
+	// Quota, as with a Concurrency, a policy needs no bucket.
 	Quota int64  `json:"quota,omitempty"`
 	Zone  string `json:"zone,omitempty"`
-	// QuotaPerSKU makes the quota of a merchant, or of each of its callers, grow with the SKUs it
-	// has on sale: the quota is Quota + QuotaPerSKU × SKUs, at most QuotaMax.
+	// QuotaPerSKU makes the quota of a merchant, or of each of its callers, grow with the number of
+	// SKUs that the merchant has on sale: the quota is Quota + QuotaPerSKU × SKUs, at most
+	// QuotaMax.
 	QuotaPerSKU int64 `json:"quota_per_sku,omitempty"`
 	QuotaMax    int64 `json:"quota_max,omitempty"`
-	// Cost has the tokens that requests take; nil is one token for each purchase. A request that
+	// Cost has the tokens that requests take; nil means one token for each purchase. A request that
 	// costs nothing is not counted.
 	Cost *Cost `json:"cost,omitempty"`
 
-	// Guaranteed is the rate that the merchant of Match keeps while the global bucket is short, in
-	// tokens per second; Rate is its ceiling. All guaranteed rates together are at most the global
-	// rate.
+	// Guaranteed is the rate that the merchant of Match keeps while the global bucket is nearly
+	// empty, in tokens per second; Rate is its ceiling. All guaranteed rates together are at most
+	// the global rate.
 	Guaranteed float64 `json:"guaranteed,omitempty"`
 	// Weight is the merchant's weight when the rest of the global rate is divided; 0 counts as 1.
 	Weight int `json:"weight,omitempty"`
 
-	// ExpiresAt ends the policy. The zero time is never.
+	// ExpiresAt ends the policy. The zero time means never.
 	ExpiresAt End `json:"expires_at,omitzero"`
-	// Temporary replaces the policy's own values until it ends; nil is none.
+	// Temporary replaces the policy's own values until it ends; nil means that there are none.
 	Temporary *Temporary `json:"temporary,omitempty"`
 }
 
-// End is when something ends. As JSON it has its milliseconds.
+// End is the time when something ends. As JSON it has milliseconds.
 type End struct{ time.Time }
 
 // MarshalJSON implements json.Marshaler.
@@ -104,7 +106,7 @@ func (e End) MarshalJSON() ([]byte, error) {
 	return e.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z07:00"`), nil
 }
 
-// Temporary has values of a policy for a while.
+// Temporary has values that a policy has for a while.
 type Temporary struct {
 	Rate      float64 `json:"rate,omitempty"`
 	Burst     int64   `json:"burst,omitempty"`
@@ -120,7 +122,7 @@ type Class uint8
 const (
 	Purchase Class = iota
 	Page           // an activity's page
-	Status         // a look at an order
+	Status         // a read of an order
 	classes
 )
 
@@ -137,7 +139,7 @@ func DefaultCost() Cost { return Cost{Purchase: 1} }
 
 // UnmarshalJSON implements json.Unmarshaler. Missing members are as in DefaultCost.
 func (c *Cost) UnmarshalJSON(text []byte) error {
-	type plain Cost // without this method
+	type plain Cost // the same type without this method
 	out := plain(DefaultCost())
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
@@ -161,10 +163,10 @@ func (c *Cost) of(req *Request) int64 {
 	return 0
 }
 
-// Document is all the policies of a cluster. Rates and bursts are the cluster's.
+// Document has all the policies of a cluster. Rates and bursts are for the whole cluster.
 type Document struct {
 	Policies []Policy `json:"policies"`
-	// Staged is a change that some nodes try; nil where there is none. Only On looks at it.
+	// Staged is a change that some nodes try; nil if there is none. Only On uses it.
 	Staged *Staged `json:"staged,omitempty"`
 }
 
@@ -173,8 +175,8 @@ const (
 	MaxPolicies   = 10_000
 	MaxNameLength = 64
 	MaxUserLength = 128
-	// MinRate is once in 100,000 s, a little less than once a day. For rarer events use a quota,
-	// which survives a restart.
+	// MinRate is one token in 100,000 s, a little less than one a day. For rarer events use a
+	// quota, which survives a restart.
 	MinRate = 1e-5
 	// MaxRate is far above the capacity of a cluster: a larger number is a typing mistake.
 	MaxRate = 1e7
@@ -182,9 +184,9 @@ const (
 	MaxBurst = 100_000_000
 	// MaxRefill is the longest time, in seconds, that an empty bucket may take to fill: a week.
 	MaxRefill = 7 * 24 * 3600
-	// MaxConcurrency is more than the places of a node.
+	// MaxConcurrency is more than the places that a node has.
 	MaxConcurrency = 1_000_000
-	// MaxCost is the most tokens that anything costs.
+	// MaxCost is the most tokens that one thing may cost.
 	MaxCost = 1_000_000
 	// MaxQuota is more than a cluster answers in a day.
 	MaxQuota = 1_000_000_000_000
@@ -202,7 +204,7 @@ type FieldErrors = field.Errors
 // mistakes collects FieldErrors up to MaxMistakes.
 type mistakes struct {
 	list   FieldErrors
-	prefix string // of the field that is looked at
+	prefix string // of the current field's name
 }
 
 func (m *mistakes) add(name, format string, args ...any) {
@@ -210,7 +212,7 @@ func (m *mistakes) add(name, format string, args ...any) {
 	case n < MaxMistakes:
 		m.list = append(m.list, field.Error{Field: m.prefix + name, Detail: fmt.Sprintf(format, args...)})
 	case n == MaxMistakes:
-		m.list = append(m.list, field.Error{Field: "policies", Detail: "have more mistakes than are listed here"})
+		m.list = append(m.list, field.Error{Field: "policies", Detail: "have more mistakes than this list shows"})
 	}
 }
 
@@ -232,7 +234,7 @@ func (d *Document) Validate() error {
 		m.prefix = fmt.Sprintf("policies[%d].", i)
 		p.check(&m)
 		if first, twice := names[p.Name]; twice {
-			m.add("name", "is the name of policies[%d] too", first)
+			m.add("name", "is also the name of policies[%d]", first)
 		} else {
 			names[p.Name] = i
 		}
@@ -240,7 +242,7 @@ func (d *Document) Validate() error {
 		if first, twice := subjects[s]; !twice {
 			subjects[s] = i
 		} else if p.Key == Global {
-			m.add("key", "is global, like that of %q: there is one such policy, so change that one", d.Policies[first].Name)
+			m.add("key", "is global, like that of %q: there can be only one such policy, so change that one", d.Policies[first].Name)
 		} else if s.match == "" {
 			m.add("match", "is missing: %q is for every %s already, so change that one, or name one %[2]s here", d.Policies[first].Name, p.Key)
 		} else {
@@ -267,20 +269,20 @@ func (d *Document) checkGuarantees(m *mistakes) {
 		sum += p.Guaranteed
 		switch {
 		case all < 0:
-			m.add("guaranteed", "needs an enforced global policy, of whose rate it is a part")
+			m.add("guaranteed", "needs an enforced global policy, because it is a part of that policy's rate")
 		case sum > d.Policies[all].Rate:
 			m.add("guaranteed", "makes the guaranteed rates %g per second together, above the global rate of %g (policies[%d], %q)",
 				sum, d.Policies[all].Rate, all, d.Policies[all].Name)
 		case d.Policies[all].Burst < 2:
-			m.add("guaranteed", "needs a burst of at least 2 of the global policy (policies[%d]): a part of it is kept for guaranteed rates", all)
+			m.add("guaranteed", "needs a burst of at least 2 in the global policy (policies[%d]): a part of it is for guaranteed rates", all)
 		}
 	}
 }
 
 // At returns the document that is in force at a time: without expired policies, and with temporary
-// values in place. next is when it changes; the zero time is never.
+// values in place. next is the time of its next change; the zero time means never.
 func (d *Document) At(now time.Time) (out Document, next time.Time) {
-	ends := func(at End) bool { // and is not over
+	ends := func(at End) bool { // and has not passed
 		if at.IsZero() || !at.After(now) {
 			return false
 		}
@@ -303,7 +305,8 @@ func (d *Document) At(now time.Time) (out Document, next time.Time) {
 	return out, next
 }
 
-// Prune drops everything that has ended at a time, and puts a completed stage into the document.
+// Prune drops everything that has ended at a time, and makes a completed staged change a part of
+// the document.
 func (d *Document) Prune(now time.Time) {
 	d.complete(now)
 	over := func(at End) bool { return !at.IsZero() && !at.After(now) }
@@ -315,7 +318,7 @@ func (d *Document) Prune(now time.Time) {
 	}
 }
 
-// check notes everything that is wrong with the policy by itself.
+// check adds all mistakes in the policy that need no other data.
 func (p *Policy) check(m *mistakes) {
 	if err := checkName(p.Name); err != "" {
 		m.add("name", "%s", err)
@@ -405,7 +408,7 @@ func (p *Policy) checkBounds(m *mistakes) {
 	}{{"purchase", p.Cost.Purchase}, {"unit", p.Cost.Unit}, {"page", p.Cost.Page}, {"status", p.Cost.Status}} {
 		switch {
 		case c.value < 0 || c.value > MaxCost:
-			m.add("cost."+c.field, "must be from 0, which is free, to %d", MaxCost)
+			m.add("cost."+c.field, "must be from 0, which means free, to %d", MaxCost)
 		case c.value > p.Burst && p.Burst > 0:
 			m.add("cost."+c.field, "must be at most the burst, %d: a bucket never has more", p.Burst)
 		case c.value > p.Quota && p.Quota > 0:
@@ -431,7 +434,7 @@ func (p *Policy) checkBounds(m *mistakes) {
 	}
 }
 
-// checkQuota notes what is wrong with the quota.
+// checkQuota adds the mistakes in the quota.
 func (p *Policy) checkQuota(m *mistakes) {
 	switch {
 	case p.Quota < 0 || p.Quota > MaxQuota:
@@ -443,7 +446,7 @@ func (p *Policy) checkQuota(m *mistakes) {
 		return
 	}
 	if _, err := zoneOf(p.Zone); err != nil {
-		m.add("zone", "must be a place of the time zone database, like Asia/Shanghai")
+		m.add("zone", "must be a name of the time zone database, like Asia/Shanghai")
 	}
 	switch {
 	case p.QuotaPerSKU == 0:
@@ -457,21 +460,21 @@ func (p *Policy) checkQuota(m *mistakes) {
 	switch {
 	case p.QuotaMax == 0:
 	case p.QuotaPerSKU == 0:
-		m.add("quota_max", "needs a quota_per_sku, whose bound it is")
+		m.add("quota_max", "needs a quota_per_sku, because it is the bound for it")
 	case p.QuotaMax < p.Quota || p.QuotaMax > MaxQuota:
 		m.add("quota_max", "must be from the quota, %d, to %d", p.Quota, int64(MaxQuota))
 	}
 }
 
-// zoneOf returns a time zone by its name.
+// zoneOf returns the time zone with this name.
 func zoneOf(name string) (*time.Location, error) {
-	if name == "Local" { // each node's own
-		return nil, errors.New("a node's own zone is no place")
+	if name == "Local" { // it differs between nodes
+		return nil, errors.New("the zone of a node itself is not a place")
 	}
 	return time.LoadLocation(name)
 }
 
-// checkShare notes what is wrong with the share of a merchant.
+// checkShare adds the mistakes in the share of a merchant.
 func (p *Policy) checkShare(m *mistakes) {
 	switch {
 	case p.Guaranteed == 0:
@@ -480,7 +483,7 @@ func (p *Policy) checkShare(m *mistakes) {
 	case p.Key != Merchant || p.Match == "":
 		m.add("guaranteed", "is for one merchant: it needs the key merchant and a match")
 	case p.Guaranteed > p.Rate:
-		m.add("guaranteed", "must be at most the rate, %g, which is the merchant's ceiling", p.Rate)
+		m.add("guaranteed", "must be at most the rate, %g, which is the most that the merchant can have", p.Rate)
 	}
 	switch {
 	case p.Weight == 0:
@@ -491,9 +494,9 @@ func (p *Policy) checkShare(m *mistakes) {
 	}
 }
 
-// checkRate says what is wrong with the rate, or "". Zero is refused though it could mean "nobody":
-// it is also what a forgotten field looks like, and closing a sale by hand is what switches are
-// for, which carry a reason and an end.
+// checkRate returns the mistake in the rate, or "". Zero is refused. It could mean "nobody", but a
+// forgotten field is also zero; and to close a sale there are switches, which have a reason and an
+// end.
 func (p *Policy) checkRate() string {
 	switch {
 	case math.IsNaN(p.Rate) || math.IsInf(p.Rate, 0):
@@ -525,14 +528,14 @@ func (p *Policy) checkMatch() string {
 			return "must be " + form
 		}
 		if err := checkName(owner); err != "" {
-			return "must be " + form + ": what is before the slash " + err
+			return "must be " + form + ": the part before the slash " + err
 		}
 		check := checkName
-		if p.Key == User || p.Key == SKU { // names that others give
+		if p.Key == User || p.Key == SKU { // other systems choose these names
 			check = checkUser
 		}
 		if err := check(name); err != "" {
-			return "must be " + form + ": what is after the slash " + err
+			return "must be " + form + ": the part after the slash " + err
 		}
 	case IP:
 		if !matchedAddr(p.Match).IsValid() {
@@ -544,7 +547,7 @@ func (p *Policy) checkMatch() string {
 	return ""
 }
 
-// canonicalMatch returns the match in the one spelling that its key has.
+// canonicalMatch returns the match in its only valid spelling.
 func (p *Policy) canonicalMatch() string {
 	if p.Key == IP {
 		if a := matchedAddr(p.Match); a.IsValid() {
@@ -570,7 +573,7 @@ func matchedAddr(match string) netip.Addr {
 	return group(a)
 }
 
-// checkName says what is wrong with a name, or "". Names have the same form as ids in URLs, so that
+// checkName returns the mistake in a name, or "". Names have the same form as ids in URLs, so that
 // they need no quotes in headers and can't contain the slash of a match.
 func checkName(s string) string {
 	if s == "" {
@@ -593,7 +596,7 @@ func checkName(s string) string {
 	return ""
 }
 
-// checkUser returns the mistake in a user's id, which the caller has made, or "".
+// checkUser returns the mistake in a user's id, or "". Callers make these ids.
 func checkUser(s string) string {
 	switch {
 	case s == "":

@@ -131,9 +131,9 @@ func TestValidateNamesTheMistake(t *testing.T) {
 	match("", SKU, "a/s")
 	match("", User, "m1/用户/1")
 	match("match must be merchant/user", User, "u1")
-	match("match must be merchant/user: what is after the slash must be UTF-8", User, "m1/\xff")
-	match("match must be merchant/user: what is after the slash must have no control", User, "m1/a\nb")
-	match("match must be merchant/user: what is after the slash must be at most", User, "m1/"+strings.Repeat("u", 129))
+	match("match must be merchant/user: the part after the slash must be UTF-8", User, "m1/\xff")
+	match("match must be merchant/user: the part after the slash must have no control", User, "m1/a\nb")
+	match("match must be merchant/user: the part after the slash must be at most", User, "m1/"+strings.Repeat("u", 129))
 	match("", IP, "192.0.2.1")
 	match("", IP, "2001:db8::1")
 	match("", IP, "2001:db8::/64")
@@ -192,7 +192,7 @@ func TestValidateListsAllMistakesAtOnce(t *testing.T) {
 
 func TestL8_MistakesAreBounded(t *testing.T) {
 	if got := errorsOf(t, make([]Policy, MaxPolicies)...); len(got) != MaxMistakes+1 ||
-		got[MaxMistakes] != "policies have more mistakes than are listed here" {
+		got[MaxMistakes] != "policies have more mistakes than this list shows" {
 		t.Errorf("got %d, the last %q", len(got), got[len(got)-1])
 	}
 	if got := errorsOf(t, make([]Policy, MaxPolicies+1)...); len(got) != 1 || got[0] != "policies must be at most 10000, not 10001" {

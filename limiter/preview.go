@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// Preview has the number of past purchases that a document would have refused.
+// Preview says how many past purchases a document would have refused.
 type Preview struct {
 	Asked    uint64
-	Refused  uint64 // by policies that are enforced
+	Refused  uint64 // refused by enforced policies
 	Policies []PreviewPolicy
 	Callers  []PreviewCaller // most refused first
 	// Unseen are the policies that are not previewed, or not in full: only purchases are known, by
@@ -16,22 +16,22 @@ type Preview struct {
 	Unseen []string
 }
 
-// PreviewPolicy has the number that one policy would have refused, or counted as refused.
+// PreviewPolicy says how many purchases one policy would have refused, or counted as refused.
 type PreviewPolicy struct {
 	Policy  Policy
 	Refused uint64
 }
 
-// PreviewCaller has the number of a caller's purchases that would have been refused.
+// PreviewCaller says how many purchases of a caller would have been refused.
 type PreviewCaller struct {
 	Merchant, Caller string
 	Asked, Refused   uint64
-	Policy           string // that would have refused it most; "" for none
+	Policy           string // the policy that would have refused it most; "" if none would
 }
 
 // previewKey is one caller or merchant under its policy.
 type previewKey struct {
-	policy int // index, -1: none
+	policy int // index of a policy; -1 means none
 	tokens float64
 }
 
@@ -47,13 +47,13 @@ func PreviewOf(doc *Document, series []Series) Preview {
 	return p.result()
 }
 
-// play is a preview that is under way.
+// play is a preview in progress.
 type play struct {
 	doc       *Document
 	series    []Series
 	length    int
-	callers   []previewKey           // by series
-	merchants map[string]*previewKey // by name
+	callers   []previewKey           // by index of the series
+	merchants map[string]*previewKey // by name of the merchant
 	all       previewKey
 	came      map[string][]uint32 // to each merchant
 	cameAll   []uint32
@@ -147,7 +147,7 @@ func portionOf(counts []uint32, s int) portion {
 
 // second plays one second.
 func (p *play) second(s int) {
-	left := make([]float64, len(p.series)) // purchases that narrower limits admit
+	left := make([]float64, len(p.series)) // purchases that the narrower limits admit
 	byMerchant := make(map[string]float64)
 	for i := range p.series {
 		if s < len(p.series[i].Counts) {
@@ -176,7 +176,7 @@ func (p *play) second(s int) {
 	}
 }
 
-// divide divides tokens between merchants like fairness does.
+// divide divides tokens between merchants as fairness does.
 func (p *play) divide(want map[string]float64, have float64) map[string]float64 {
 	out := make(map[string]float64, len(want))
 	needs := make([]need, 0, len(want))
@@ -220,7 +220,7 @@ func (p *play) pass(key *previewKey, n float64, in portion, req Request) float64
 	return let
 }
 
-// scale takes what a merchant is refused from its callers alike.
+// scale spreads a merchant's refusals evenly over its callers.
 func (p *play) scale(left []float64, merchant string, want, let float64, policy int) {
 	if want <= let || want <= 0 {
 		return
@@ -279,8 +279,8 @@ func (p *play) result() (out Preview) {
 	return out
 }
 
-// MergeSeries adds up the purchases of several nodes, by caller. Each node's series end that many
-// seconds before now.
+// MergeSeries adds up the purchases of several nodes, by caller. ages says how many seconds before
+// now each node's series ends.
 func MergeSeries(nodes [][]Series, ages []int) []Series {
 	type name struct{ merchant, caller string }
 	places := make(map[name]int)

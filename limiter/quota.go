@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// joins returns the cluster that has a part in the limit's decisions, nil where this node decides
+// joins returns the cluster if it takes part in the limit's decisions, and nil if this node decides
 // alone.
 func (l *limit) joins(c *cluster) *cluster {
 	if c == nil || l.policy.Quota == 0 && (l.bare || c.quotasOnly) {
@@ -14,7 +14,7 @@ func (l *limit) joins(c *cluster) *cluster {
 	return c
 }
 
-// quotaOf returns the quota of a key of a merchant, 0 where there is none.
+// quotaOf returns the quota of a merchant's key; 0 if there is none.
 func (l *limit) quotaOf(merchant string) int64 {
 	p := l.policy
 	if p.QuotaPerSKU == 0 || l.skus == nil {
@@ -40,8 +40,8 @@ func (l *limit) reset(now time.Time) int64 {
 	return int64(max(next.Sub(now), time.Second))
 }
 
-// exhausted returns after how long a key that is known to have no quota left for n tokens has one
-// again, else 0. What a lease still has is of the quota.
+// exhausted returns 0, or, if a key is known to have no quota left for n tokens, the time after
+// which it has. Tokens of a lease count as quota.
 func (c *cluster) exhausted(l *limit, key uint64, quota, now, n int64, known *share) int64 {
 	if c == nil || quota == 0 || known != nil && known.lease >= n || !c.spent.Has(spentKey(key^l.salt, quota, n), now) {
 		return 0
@@ -50,15 +50,16 @@ func (c *cluster) exhausted(l *limit, key uint64, quota, now, n int64, known *sh
 }
 
 const (
-	// spentSlots is how many keys are remembered as without quota, since the last answer of the
-	// pool, so that the pool isn't asked for them again.
+	// spentSlots is how many keys without quota are remembered, so that the pool isn't asked for
+	// them again and again.
 	spentSlots = 1 << 14
-	// spentSpan bounds for how long quota that comes back (of a repeat, of another node's lease, on
-	// the next day) isn't noticed.
+	// spentSpan is how long returned quota may go unnoticed. It can come from a repeat, from
+	// another node's lease, or with the next day.
 	spentSpan = int64(2 * time.Second)
 )
 
-// spentKey names a question: more tokens of the key, or another quota, are another one.
+// spentKey names a question to the pool. A different number of tokens or a different quota is a
+// different question.
 func spentKey(key uint64, quota, n int64) uint64 {
 	h := key ^ uint64(quota)*0x9E3779B97F4A7C15 ^ uint64(n)*0xC2B2AE3D27D4EB4F
 	h = (h ^ h>>33) * 0xff51afd7ed558ccd
@@ -68,12 +69,12 @@ func spentKey(key uint64, quota, n int64) uint64 {
 // maxLone is how many keys have their own quota while the node is alone.
 const maxLone = 1 << 14
 
-// apart takes n tokens of a quota while the node decides alone. It returns after how long there are
-// some, 0 where it took them, or where there is no quota.
+// apart takes n tokens of a quota while the node decides alone. It returns the time after which
+// there are enough tokens. It returns 0 if it took them, or if there is no quota.
 //
-// Nobody can say then what the other nodes let in. So a key goes on at the even pace of its quota:
-// the tokens of an hour at once, at least those of one request, and each node has an even part of
-// them. The pool is told of them afterwards.
+// While the node is alone, it doesn't know what other nodes admit. So a key continues at the even
+// pace of its quota: it may use the tokens of an hour at once, or at least those of one request,
+// and each node has an even part of them. The pool is told afterwards.
 func (c *cluster) apart(of *limit, key uint64, quota, now, n int64) (wait int64) {
 	if c == nil || quota == 0 {
 		return 0
@@ -85,7 +86,7 @@ func (c *cluster) apart(of *limit, key uint64, quota, now, n int64) (wait int64)
 	return c.lone.Load().spare(max(1, key^of.salt), &l, now, n)
 }
 
-// spare takes n tokens of a bucket that no rules govern.
+// spare takes n tokens of a bucket that has no rules.
 func (t *table) spare(key uint64, l *limit, now, n int64) (wait int64) {
 	s := &t.segments[t.index(key)]
 	s.mu.Lock()

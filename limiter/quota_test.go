@@ -86,8 +86,8 @@ func TestQuota_OverTheCluster(t *testing.T) {
 	}
 }
 
-// TestQuota_IsAskedForSeldom: a key without quota left asks the pool only now and then, however
-// often it comes.
+// TestQuota_IsAskedForSeldom: a key without quota left asks the pool only now and then, no matter
+// how often it comes.
 func TestQuota_IsAskedForSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: User, Quota: 5, Rate: 10, Burst: 100_000}))

@@ -1,29 +1,29 @@
 package limiter
 
-// rules are the limits of one kind: what governs its keys since an epoch. They are fixed once they
-// are published.
+// rules are the limits of one kind, and the epoch from which they apply. They never change after
+// they are published.
 //
-// The tables and directories keep the rules that their buckets are under beside the buckets, under
-// the same lock, and carry the buckets over when a request comes with newer ones. So a bucket's TAT
-// is never read under another limit than it was written under, and a request that is still working
-// with an older snapshot is decided by the newer rules.
+// Tables and directories keep, next to their buckets and under the same lock, the rules that the
+// buckets are under. When a request comes with newer rules, they carry the buckets over. So a
+// bucket's TAT is always read under the limit under which it was written, and a request with an
+// older snapshot is decided by the newer rules.
 type rules struct {
 	epoch    uint64
 	template *limit            // nil: keys that aren't in exact are not limited
 	exact    map[uint64]*limit // by the key's hash
-	// changed says that buckets mean something else than under the rules before, so that they have
-	// to be carried over.
+	// changed means that a bucket's TAT has another meaning than under the former rules, so that
+	// buckets must be carried over.
 	changed bool
-	// orphans are the keys that lose the policy of their own and, where they have no bucket, have
-	// other tokens than the template's floor gives.
+	// orphans are the keys that lose their own policy and that need a bucket: without one they
+	// would get other tokens than they have, namely those of the template's floor.
 	orphans []orphan
 }
 
-// orphan is a key that needs a bucket because it had a policy of its own.
+// orphan is a key that needs a bucket because it has lost its own policy.
 type orphan struct {
 	key uint64
 	old *limit
-	tat int64 // under the template, of a bucket that isn't there
+	tat int64 // the TAT under the template of a key without a bucket
 }
 
 // of returns the limit of a key, or nil.
@@ -36,7 +36,7 @@ func (r *rules) of(key uint64) *limit {
 	return r.template
 }
 
-// governs reports whether there is anything to ask these rules.
+// governs reports whether these rules limit anything.
 func (r *rules) governs() bool {
 	if r.template != nil && !r.template.off {
 		return true
@@ -49,8 +49,8 @@ func (r *rules) governs() bool {
 	return false
 }
 
-// follow makes the rules the successors of others, which may be nil, at a moment: it finds out what
-// has changed, and sets the floors.
+// follow makes these rules the successors of others at a moment; the others may be nil. It finds
+// what has changed, and sets the floors.
 func (r *rules) follow(old *rules, now int64) {
 	if old == nil {
 		return

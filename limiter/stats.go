@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// tally counts a policy's decisions in stripes, so that two processors seldom write to the same
-// cache line.
+// tally counts a policy's decisions in stripes, so that processors seldom write to the same cache
+// line.
 type tally struct {
 	stripes [stripes]tallyStripe
 }
@@ -22,7 +22,8 @@ type tallyStripe struct {
 	_                                               [16]byte
 }
 
-// stripeAt picks a stripe by the nanosecond, which no two processors keep sharing.
+// stripeAt chooses a stripe by the nanosecond, so that two processors use the same one only by
+// chance.
 func stripeAt(moment int64) int { return int(uint64(moment) * 0x9E3779B97F4A7C15 >> (64 - stripeBits)) }
 
 func (t *tally) allowed(stripe int)   { t.stripes[stripe].allow.Add(1) }
@@ -32,21 +33,21 @@ func (t *tally) crowded(stripe int)   { t.stripes[stripe].crowd.Add(1) }
 func (t *tally) shadowed(stripe int)  { t.stripes[stripe].shadow.Add(1) }
 func (t *tally) returned(stripe int)  { t.stripes[stripe].giveBack.Add(1) }
 
-// Stats has a Limiter's counters, and its present use of memory.
+// Stats has a Limiter's counters, and its current use of memory.
 type Stats struct {
-	Nodes    int           // that were alive when the document was applied
-	Pool     PoolStats     // of the exchange of tokens
-	Places   PlaceStats    // of policies with a Concurrency
-	Policies []PolicyStats // in the document's order
-	Tables   []TableStats  // of the kinds that have had a policy
+	Nodes    int           // nodes that were alive when the document was applied
+	Pool     PoolStats     // the exchange of tokens with the pool
+	Places   PlaceStats    // for policies with a Concurrency
+	Policies []PolicyStats // in the order of the document
+	Tables   []TableStats  // for the kinds that have had a policy
 }
 
 // PoolStats is the state of the exchange of tokens with the pool. It is zero without a pool.
 type PoolStats struct {
-	Alone  time.Duration // how long the node has decided alone; 0: it doesn't
+	Alone  time.Duration // how long the node has decided alone; 0 if it doesn't
 	Leases int           // keys whose leases are renewed
-	Rounds uint64        // exchanges that ended
-	Asks   uint64        // keys in them
+	Rounds uint64        // exchanges that have ended
+	Asks   uint64        // keys in these exchanges
 	Failed uint64        // exchanges that failed
 	Late   uint64        // exchanges that ended after their requests had stopped waiting
 	// Owed is how many tokens the node let pass alone that the pool has not charged yet: so much
@@ -76,8 +77,8 @@ func (c *cluster) stats() PoolStats {
 	return out
 }
 
-// PolicyStats counts the decisions that a policy took part in, since it has been applied under its
-// name for its kind. Their sum is how often it was asked.
+// PolicyStats counts a policy's decisions since it was applied under its name for its kind. Their
+// sum is the number of requests that it was asked about.
 type PolicyStats struct {
 	Policy    Policy
 	Allowed   uint64 // allowed by it and by all other policies
@@ -94,14 +95,14 @@ type PolicyStats struct {
 // TableStats is the use of the buckets of a kind.
 type TableStats struct {
 	Key       Kind
-	Capacity  int    // slots; above half of them, keys begin to find none
+	Capacity  int    // slots; when more than half are used, keys begin to find none
 	Live      int    // buckets that aren't full
 	Strangers uint64 // decisions by a shared bucket, because no slot was free
-	Evictions uint64 // slots that went from a full bucket to another key
+	Evictions uint64 // slots that were taken from a full bucket for another key
 }
 
-// Stats returns the counters. It looks at every slot (a few ms for a million): for a scrape, not
-// for a request.
+// Stats returns the counters. It looks at every slot (a few ms for a million), so it is meant for a
+// scrape and not for each request.
 func (l *Limiter) Stats(now time.Time) Stats {
 	s := l.snapshot.Load()
 	moment := l.clock.at(now)

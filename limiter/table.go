@@ -7,40 +7,40 @@ import (
 
 // table holds the buckets of a kind with very many keys in a fixed number of slots of 16 bytes.
 //
-// A key has its slot among the reach slots from its home on, within one segment. What is looked up
-// is never further away, and a slot that was ever used is never unused again, so a search ends
-// after reach slots at the latest and at the first unused one. A bucket that is full again (its TAT
-// has passed) is the same as none, so its slot can be given to another key and nobody gains by it.
-// A key that finds no slot is a stranger: all strangers of a segment share one bucket, under the
-// limit of whoever asks. They get less than they should, never more, and are counted.
+// A key's slot is one of the reach slots from its home on, within one segment. A key is never
+// further away, and a slot that was used once never becomes unused. So a search ends after reach
+// slots, or at the first unused slot. A bucket that is full again (its TAT has passed) is the same
+// as no bucket, so its slot can be given to another key, and nobody gains an advantage. A key that
+// finds no slot is a stranger. All strangers of a segment share one bucket, under the limit of the
+// key that asks. They get less than they should, never more, and they are counted.
 //
-// A key is known by a 64-bit hash with a secret seed. Two keys of the same hash would share a
-// bucket: among a million keys that has a chance of 3 in 10⁸.
+// A key is known by a 64-bit hash with a secret seed. Two keys with the same hash would share a
+// bucket. Among a million keys, the chance for that is 3 in 10⁸.
 type table struct {
 	slots    []slot    // fixed; each segment has its part of them
 	segments []segment // fixed
-	shift    int       // fixed: the hash's upper bits name the segment
+	shift    int       // fixed: the upper bits of the hash choose the segment
 
-	rules *rules // the last applied; only Apply looks at it
+	rules *rules // the last applied rules; used only by Apply
 }
 
 type slot struct {
-	key uint64 // 0 was never used
-	tat int64  // 0 is the same as no slot
+	key uint64 // 0 means that it was never used
+	tat int64  // 0 means the same as no slot
 }
 
 const (
-	reach       = 32   // half a kilobyte, eight cache lines in a row
-	minSegments = 64   // so that few requests meet at one lock
-	maxPerLock  = 4096 // slots: what carrying a segment over may hold its lock for, some 20 µs
+	reach       = 32   // they take half a kilobyte: eight cache lines in a row
+	minSegments = 64   // so that few requests wait for the same lock
+	maxPerLock  = 4096 // slots per lock, so that carrying a segment over holds its lock for only 20 µs or so
 	minSlots    = minSegments * reach
 )
 
-// segment is the part of a table under one lock.
+// segment is the part of a table that one lock guards.
 type segment struct {
 	mu        sync.Mutex
-	rules     *rules // guarded by mu, like all that follows
-	last      int64  // the latest moment; time doesn't go back
+	rules     *rules // guarded by mu, like the fields below
+	last      int64  // the latest moment; time must not go back
 	stranger  int64  // TAT of the strangers' bucket
 	slots     []slot
 	evictions uint64
@@ -49,7 +49,8 @@ type segment struct {
 	_         [40]byte
 }
 
-// newTable returns a table in which keys buckets that are not full find room: half of its slots.
+// newTable returns a table with room for the buckets of that many keys, as long as they are not
+// full. These use half of its slots.
 func newTable(keys int) *table {
 	n := max(1<<bits.Len(uint(2*keys-1)), minSlots)
 	t := &table{slots: make([]slot, n), segments: make([]segment, max(minSegments, n/maxPerLock))}
@@ -63,7 +64,8 @@ func newTable(keys int) *table {
 
 func (t *table) index(key uint64) int { return int(key >> t.shift) }
 
-// find returns the slot of a key, or nil and the slot that it may have, or nil twice.
+// find returns the slot of a key. If it has none, it returns nil and a slot that the key may take.
+// If there is no such slot, it returns nil twice.
 func (s *segment) find(key uint64, now int64) (found, free *slot) {
 	mask := uint64(len(s.slots) - 1)
 	for i := range uint64(reach) {
@@ -91,8 +93,8 @@ func (s *segment) put(e *slot, key uint64, tat int64) {
 	*e = slot{key, tat}
 }
 
-// take asks the bucket of a key for the tokens of a request and writes the answer into g. It
-// returns false, and g is not used, when no limit governs the key, or the request is free.
+// take asks the bucket of a key for the tokens of a request and writes the answer into g. If no
+// limit applies to the key, or the request is free, it returns false and doesn't use g.
 func (t *table) take(r *rules, key uint64, req *Request, now int64, c *cluster, g *grant) bool {
 	i := t.index(key)
 	s := &t.segments[i]
@@ -157,8 +159,8 @@ func (t *table) take(r *rules, key uint64, req *Request, now int64, c *cluster, 
 	return true
 }
 
-// draw has n tokens of the grant's key from the pool, or from what the node has of it. It returns
-// what they count as above their number, as time, or that the grant refuses. tat is the bucket's.
+// draw gets n tokens for the grant's key from the pool, or from what the node holds. It returns the
+// time of the extra tokens that they cost, or that the grant refuses. tat is the bucket's TAT.
 func (g *grant) draw(c *cluster, known *share, now, n, tat int64) (more int64, drawn bool) {
 	l := g.limit
 	if c != nil && g.stranger && l.policy.Quota == 0 {
@@ -192,7 +194,7 @@ func (g *grant) draw(c *cluster, known *share, now, n, tat int64) (more int64, d
 // maxShares bounds the number of shares in a segment.
 const maxShares = 128
 
-// shareOf returns the share of a key, nil if there is no room. The segment's lock is held.
+// shareOf returns the share of a key, nil if there is no room. The caller holds the segment's lock.
 func (t *table) shareOf(s *segment, l *limit, key uint64, req *Request, c *cluster) *share {
 	if known := s.shares[key]; known != nil {
 		return t.shareAs(s, key, known.name, c)
@@ -200,7 +202,7 @@ func (t *table) shareOf(s *segment, l *limit, key uint64, req *Request, c *clust
 	return t.shareAs(s, key, req.poolName(l.policy.Key), c)
 }
 
-// shareAs is shareOf for a key whose name in the pool is known.
+// shareAs does the same as shareOf, for a key whose name in the pool is known.
 func (t *table) shareAs(s *segment, key uint64, name string, c *cluster) *share {
 	known := s.shares[key]
 	if known == nil {
@@ -219,7 +221,7 @@ func (t *table) shareAs(s *segment, key uint64, name string, c *cluster) *share 
 	return known
 }
 
-// dropShare makes room by dropping one of a few shares without recent requests.
+// dropShare looks at a few shares, and drops one without recent requests to make room.
 func (s *segment) dropShare() bool {
 	looks := 8
 	for key, known := range s.shares {
@@ -242,7 +244,8 @@ func (s *segment) tatOf(key uint64, l *limit) int64 {
 	return l.floor
 }
 
-// lower takes tokens from a key's bucket so that no more are left; below 0 it is in debt.
+// lower takes tokens from a key's bucket until it has no more than the given number. A number below
+// 0 is a debt.
 func (s *segment) lower(key uint64, l *limit, now int64, tokens float64) {
 	now = max(now, s.last)
 	s.last = now
@@ -257,15 +260,15 @@ func (s *segment) lower(key uint64, l *limit, now int64, tokens float64) {
 	}
 }
 
-// giveBack returns tokens to a key's bucket, and what they counted as more.
+// giveBack returns tokens to a key's bucket, with the extra tokens that they cost.
 func (s *segment) giveBack(key uint64, n int64, over float64, l *limit) {
 	if e, _ := s.find(key, s.last); e != nil {
 		e.tat -= n*l.interval + l.timeOf(over)
-	} // else the bucket became full and was forgotten
+	} // otherwise the bucket became full and was forgotten
 }
 
-// giveBack returns what g took. It reports whether the pool has to be given it back, because
-// nothing is known here of the key's lease.
+// giveBack returns what g took. It reports whether the tokens must be given back to the pool,
+// because this node doesn't know the key's lease.
 func (t *table) giveBack(g *grant) (orphaned bool) {
 	s := &t.segments[t.index(g.key)]
 	s.mu.Lock()
@@ -273,7 +276,7 @@ func (t *table) giveBack(g *grant) (orphaned bool) {
 	if s.rules == nil { // no tokens of this segment were taken
 		return false
 	}
-	l := s.rules.of(g.key) // may be newer than g.limit: tokens are returned as tokens
+	l := s.rules.of(g.key) // it may be newer than g.limit, because what is returned are tokens
 	if l == nil {
 		return false
 	}
@@ -287,8 +290,8 @@ func (t *table) giveBack(g *grant) (orphaned bool) {
 	return known == nil && g.leased
 }
 
-// owe takes from a bucket what the tokens of g count as above their number while the node is alone,
-// and notes that the pool did not grant them.
+// owe takes from a bucket the extra tokens that g's tokens cost while the node is alone, and
+// records that the pool did not grant them.
 func (t *table) owe(g *grant, c *cluster) {
 	s := &t.segments[t.index(g.key)]
 	s.mu.Lock()
@@ -304,7 +307,7 @@ func (t *table) owe(g *grant, c *cluster) {
 	}
 }
 
-// adopt carries a segment over to newer rules. The segment's lock is held.
+// adopt carries a segment over to newer rules. The caller holds the segment's lock.
 func (t *table) adopt(i int, r *rules, now int64) {
 	s := &t.segments[i]
 	old := s.rules
@@ -319,7 +322,7 @@ func (t *table) adopt(i int, r *rules, now int64) {
 		}
 		before := old.of(e.key)
 		if e.tat <= now && (before == nil || before.floor <= now) {
-			e.tat = 0 // full, like any key without a slot, and under the new rules what such a key is
+			e.tat = 0 // it is full, like every key without a slot, and gets what such a key gets under the new rules
 		} else if l := r.of(e.key); l != nil {
 			e.tat = l.carry(before, e.tat, now)
 		}
@@ -334,11 +337,11 @@ func (t *table) adopt(i int, r *rules, now int64) {
 	}
 }
 
-// adoptOrphan gives a slot to a key that lost its own policy, if it has none.
+// adoptOrphan gives a slot to a key that has lost its own policy, if it has no slot.
 func (s *segment) adoptOrphan(o orphan, now int64) {
 	e, free := s.find(o.key, now)
 	switch {
-	case e != nil && e.tat != 0: // carried over
+	case e != nil && e.tat != 0: // the bucket was carried over
 	case e != nil:
 		e.tat = o.tat
 	case free != nil:
@@ -346,7 +349,7 @@ func (s *segment) adoptOrphan(o orphan, now int64) {
 	}
 }
 
-// apply carries all segments over that no request has carried over yet.
+// apply carries over all segments that no request has carried over yet.
 func (t *table) apply(r *rules, now int64) {
 	for i := range t.segments {
 		s := &t.segments[i]

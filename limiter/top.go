@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// top counts which keys are refused most, in fixed memory: the space-saving sketch (Metwally,
-// Agrawal and El Abbadi, 2005), twice, so that what is reported is of the last minute or two. A key
-// that is refused more often than one in topKeys of all refusals is in it for sure; a count may be
-// too high by what the place had before, which is told.
+// top counts which keys are refused most, in fixed memory. It uses two space-saving sketches
+// (Metwally, Agrawal and El Abbadi, 2005), so that a report covers the last minute or two. A key
+// with more than one in topKeys of all refusals is certainly in it. A count may be too high by the
+// count of the key that had the place before; that number is reported, too.
 type top struct {
 	mu    sync.Mutex
-	began int64      // moment of now; guarded by mu, like what follows
-	now   [2]topSide // the second is the span before
+	began int64      // when the current span began; guarded by mu, like the fields below
+	now   [2]topSide // the current span, and the one before it
 }
 
 const (
@@ -22,8 +22,8 @@ const (
 	maxKeyName = MaxNameLength + 1 + MaxUserLength
 )
 
-// topSide is one span's sketch. The hashes and counts stand apart from the names, so that a look at
-// all of them is quick.
+// topSide is the sketch of one span. Hashes and counts are stored apart from the names, so that all
+// of them can be searched quickly.
 type topSide struct {
 	hashes [topKeys]uint64
 	counts [topKeys]uint64
@@ -32,12 +32,12 @@ type topSide struct {
 
 type topKey struct {
 	policy *Policy
-	over   uint64 // how much of the count may be another key's
+	over   uint64 // how much of the count may belong to another key
 	length uint8
 	name   [maxKeyName]byte
 }
 
-// refused counts a refusal. It keeps no string.
+// refused counts a refusal. It keeps no reference to its strings.
 func (t *top) refused(p *Policy, hash uint64, owner, name string, moment int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -66,7 +66,7 @@ func (t *top) refused(p *Policy, hash uint64, owner, name string, moment int64) 
 	k.length = uint8(n)
 }
 
-// turn begins a new span where the last one is over.
+// turn begins a new span if the last one is over.
 func (t *top) turn(moment int64) {
 	switch passed := moment - t.began; {
 	case passed < topSpan && passed >= 0:
@@ -82,9 +82,9 @@ func (t *top) turn(moment int64) {
 // Hot is a key that a policy refuses often.
 type Hot struct {
 	Policy string `json:"policy"`
-	Key    string `json:"key"` // as in a match
-	// Refused is how often, or would have been with an enforced policy; Over how much of that may
-	// have been other keys.
+	Key    string `json:"key"` // in the form of a match
+	// Refused is how often the key was refused, or, if the policy is in shadow, would have been.
+	// Over is how much of that number may belong to other keys.
 	Refused uint64 `json:"refused"`
 	Over    uint64 `json:"over,omitempty"`
 }

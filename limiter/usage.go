@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Report is one node's usage of its limits: how much they allow and refuse, and the keys refused
-// most.
+// Report is one node's usage of its limits: how much they admit and refuse, and which keys they
+// refuse most.
 type Report struct {
-	Alone    bool          `json:"alone,omitempty"` // it decides by its last shares
-	Policies []PolicyUsage `json:"policies"`        // the busiest policies of late
+	Alone    bool          `json:"alone,omitempty"` // it decides alone, by its last shares
+	Policies []PolicyUsage `json:"policies"`        // the policies that are asked most
 	Top      []Hot         `json:"top"`
-	Span     float64       `json:"span"` // seconds that Top is of
+	Span     float64       `json:"span"` // the seconds that Top covers
 }
 
 // PolicyUsage is the usage of a policy on a node, in requests per second.
@@ -22,8 +22,8 @@ type PolicyUsage struct {
 	Allowed  float64 `json:"allowed"`
 	Refused  float64 `json:"refused"`
 	Shadowed float64 `json:"shadowed,omitempty"`
-	// Share is the node's part of the tokens that its only key (global, or the match) was granted
-	// lately; 0 if unknown.
+	// Share is this node's part of the tokens that were granted lately, for a policy with a single
+	// key (global, or with a match); 0 if unknown.
 	Share float64 `json:"share,omitempty"`
 }
 
@@ -33,14 +33,14 @@ const (
 	maxTop      = 50  // keys
 )
 
-// Meter makes a limiter's reports: it remembers the counters of the last report. It is safe for
-// concurrent use.
+// Meter makes a limiter's reports. For that it remembers the counters of the last report. It is
+// safe for concurrent use.
 type Meter struct {
 	limits *Limiter // fixed
 
 	mu   sync.Mutex
 	at   int64             // moment of the last measurement; guarded by mu
-	last map[string]counts // by policy; guarded by mu
+	last map[string]counts // from a policy to its counts; guarded by mu
 	kept Report            // guarded by mu
 }
 
@@ -49,7 +49,7 @@ type counts struct{ allowed, refused, shadowed uint64 }
 // NewMeter returns a meter of a limiter.
 func NewMeter(l *Limiter) *Meter { return &Meter{limits: l, last: make(map[string]counts)} }
 
-// Report returns the node's report. Rates are of at least the last second, since a Report before.
+// Report returns the node's report. Its rates cover at least one second, since an earlier Report.
 func (m *Meter) Report(now time.Time) Report {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -70,7 +70,7 @@ func hotter(a, b Hot) int {
 	return cmp.Or(cmp.Compare(b.Refused, a.Refused), cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Key, b.Key))
 }
 
-// measure takes the counters' growth.
+// measure reads how much the counters have grown.
 func (m *Meter) measure(passed time.Duration) {
 	s := m.limits.snapshot.Load()
 	next := make(map[string]counts, len(s.limits))
@@ -100,7 +100,7 @@ func (m *Meter) measure(passed time.Duration) {
 	m.kept.Policies = m.kept.Policies[:min(len(m.kept.Policies), maxReported)]
 }
 
-// shareOf returns which part of the tokens of a policy's only key this node was granted lately.
+// shareOf returns this node's part of the tokens of a policy's only key that were granted lately.
 func (l *Limiter) shareOf(lim *limit) float64 {
 	p := lim.policy
 	if p.Match == "" && p.Key != Global {
@@ -140,7 +140,7 @@ type NodeReport struct {
 type Usage struct {
 	Policies []ClusterUsage
 	Top      []ClusterHot
-	Span     float64 // seconds that Top is of, at most
+	Span     float64 // the most seconds that Top covers
 }
 
 // ClusterUsage is a policy over all nodes: the sum, and each node's part, in the order of the
@@ -168,7 +168,7 @@ type NodeHot struct {
 	Refused uint64
 }
 
-// Sum adds reports up. Policies come by how much they are asked, keys by how often they are
+// Sum adds reports. Policies are sorted by how often they are asked, and keys by how often they are
 // refused.
 func Sum(reports []NodeReport) Usage {
 	var out Usage

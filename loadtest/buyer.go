@@ -18,26 +18,26 @@ const (
 	giveUp
 )
 
-// stage is the present step of a buyer. The order matters: all keys are pressed before anything is
-// paid or cancelled, so that two accepted orders of one buyer are known to have been open at the
-// same time.
+// stage is the current step of a buyer. The order matters: a buyer sends all keys before paying or
+// cancelling anything. So two accepted orders of one buyer are known to have been open at the same
+// time.
 type stage uint8
 
 const (
-	pressing  stage = iota // the current key, until it is decided
-	repeating              // the current key once more, after its answer
+	pressing  stage = iota // send the current key until it is decided
+	repeating              // send the current key once more, after its answer
 	settling               // pay or cancel the current order
-	insisting              // a settled order's key once more
+	insisting              // send the key of a settled order once more
 	gone
 )
 
-// buyer is one of the crowd. What it will do is decided when it arrives, from the seed and its
-// number; one goroutine at a time plays it.
+// buyer is one of the crowd. The seed and its number decide, at its arrival, what it will do. One
+// goroutine at a time plays it.
 type buyer struct {
 	user   string
 	tries  [maxTries]try
-	count  int // how many of tries it makes
-	at     int // the current one
+	count  int // how many of tries it will use
+	at     int // index of the current one
 	stage  stage
 	sent   int // requests of the current stage
 	double bool
@@ -47,11 +47,11 @@ type buyer struct {
 // try is one key of a buyer and what was learned about it.
 type try struct {
 	key       string
-	order     *order // the order that the server named for this key; nil while it named none
-	uncertain bool   // an answer was lost or said "unknown": an order may exist that nobody told about
-	refused   bool   // decided: no
+	order     *order // the order that the server named for this key; nil if it has named none
+	uncertain bool   // an answer was lost or said "unknown": an order may exist that was never named
+	refused   bool   // the final answer was no
 	intent    intent
-	twice     bool // the payment notice comes twice
+	twice     bool // the payment notice is sent twice
 }
 
 // newBuyer decides what buyer number i of the crowd does.
@@ -78,19 +78,19 @@ func newBuyer(cfg *Config, i int) *buyer {
 	return b
 }
 
-// worker plays buyers, one at a time, with two hands: the second is for double clicks.
+// worker plays buyers, one at a time. It has two hands: the second one is for double clicks.
 type worker struct {
 	crowd       *run
 	left, right *hand
-	clicked     chan struct{} // the right hand is done
+	clicked     chan struct{} // the second hand is done
 }
 
 func newWorker(r *run) *worker {
 	return &worker{crowd: r, left: newHand(r.shop), right: newHand(r.shop), clicked: make(chan struct{}, 1)}
 }
 
-// play takes the buyer from stage to stage until it has to wait, and returns for how long, or is
-// gone, and returns 0.
+// play moves the buyer through its stages until it must wait. It returns the time to wait, or 0 if
+// the buyer is done.
 func (w *worker) play(b *buyer, due time.Time) time.Duration {
 	since := due
 	if w.crowd.cfg.Within == 0 {
@@ -105,8 +105,8 @@ func (w *worker) play(b *buyer, due time.Time) time.Duration {
 	return 0
 }
 
-// step plays one request, or two at once, and moves the buyer on, unless the answer said to come
-// back later.
+// step sends one request, or two at once, and moves the buyer to the next stage, unless the answer
+// said to come back later.
 func (w *worker) step(b *buyer, since time.Time) time.Duration {
 	t := &b.tries[b.at]
 	switch b.stage {
@@ -152,14 +152,14 @@ func (b *buyer) advance() {
 	}
 }
 
-// settles reports whether the try has an order that is to be paid or cancelled.
+// settles reports whether the try has an order that the buyer will pay or cancel.
 func (t *try) settles() bool { return t.promised() && t.intent != leave }
 
 // promised reports whether the key was accepted.
 func (t *try) promised() bool { return t.order != nil && t.order.promised }
 
-// press sends the current key, the first time perhaps twice at once, and waits and repeats as the
-// answer says.
+// press sends the current key, and waits and repeats as the answer says. The first time, it may
+// send the key twice at once.
 func (w *worker) press(b *buyer, t *try, since time.Time) time.Duration {
 	b.sent++
 	first := b.sent == 1

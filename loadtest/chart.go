@@ -17,7 +17,7 @@ const (
 	chartBottom = 28.0
 )
 
-// chart is an SVG while it is drawn. x starts at zero; y is linear or logarithmic.
+// chart is an SVG that is being drawn. x starts at zero; y is linear or logarithmic.
 type chart struct {
 	strings.Builder
 	right     float64 // the largest x
@@ -32,7 +32,7 @@ func newChart(title string, right, low, high float64) *chart {
 	return c
 }
 
-// newLogChart makes one whose y goes in whole decades.
+// newLogChart makes a chart whose y axis has whole decades.
 func newLogChart(title string, right, low, high float64) *chart {
 	low = math.Pow(10, math.Floor(math.Log10(max(low, 0.001))))
 	high = math.Pow(10, math.Ceil(math.Log10(max(high, low*1.01))))
@@ -64,7 +64,7 @@ func (c *chart) axes(unitX, unitY string) {
 	c.ticksX(unitX)
 }
 
-// short is a number for the narrow place beside a chart.
+// short is a number in a short form, for the narrow space beside a chart.
 func short(v float64) string {
 	switch {
 	case v >= 1e6:
@@ -111,7 +111,7 @@ func (c *chart) tickX(v float64, label string) {
 	c.f(`<text x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, c.x(v), chartHeight-8, anchor, label)
 }
 
-// bar draws a rectangle, with a hair's breadth to the next.
+// bar draws a rectangle with a very small gap to the next one.
 func (c *chart) bar(x1, x2, y1, y2 float64) {
 	width := max(c.x(x2)-c.x(x1)-0.6, 0.3)
 	c.f(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`, c.x(x1), c.y(y2), width, max(c.y(y1)-c.y(y2), 0.2))

@@ -18,21 +18,22 @@ import (
 const (
 	// userAgent is the product that the requests name.
 	userAgent = "penstock-loadtest"
-	// maxAnswer bounds the body of an answer; those of the contract have some hundred bytes.
+	// maxAnswer bounds the body of an answer. Answers of the contract have some hundred bytes.
 	maxAnswer = 64 << 10
 	// maxCode bounds the length of a kept code.
 	maxCode = 64
 	// maxSample bounds the part of a wrong answer that is kept for the report.
 	maxSample = 300
-	// longestRetryAfter bounds what a server can say in seconds, so that it fits a time.Duration.
+	// longestRetryAfter bounds the seconds that a server can ask for, so that they fit a
+	// time.Duration.
 	longestRetryAfter = 1 << 20
 )
 
 // shop is the server as the crowd sees it. It is fixed after newShop and safe for concurrent use.
 type shop struct {
 	doors   []door
-	bearers []string // of the callers
-	secrets [][]byte // that sign payment notices: each notice by all, one of which is its merchant's
+	bearers []string // of all callers
+	secrets [][]byte // they sign payment notices; each notice is signed with all of them, because one belongs to its merchant
 	timeout time.Duration
 	clock   clock
 }
@@ -46,7 +47,7 @@ type door struct {
 // credentials are the keys and secrets of requests.
 type credentials struct{ callerKeys, paymentSecrets []string }
 
-// newShop makes the server that listens at targets, each with as many connections at most.
+// newShop makes the shop that listens at targets, with a bound on the connections to each.
 func newShop(targets []string, who credentials, timeout time.Duration, connections int, clock clock) (*shop, error) {
 	s := &shop{doors: make([]door, len(targets)), timeout: timeout, clock: clock}
 	for _, key := range who.callerKeys {
@@ -61,7 +62,7 @@ func newShop(targets []string, who credentials, timeout time.Duration, connectio
 			return nil, fmt.Errorf("target: %w", err)
 		}
 		s.doors[i].base = u.Scheme + "://" + u.Host
-		// Set one by one: a HostClient must not be copied.
+		// The fields are set one by one, because a HostClient must not be copied.
 		client := &s.doors[i].client
 		client.Addr = u.Host
 		if u.Port() == "" {
@@ -75,7 +76,8 @@ func newShop(targets []string, who credentials, timeout time.Duration, connectio
 		client.MaxResponseBodySize = maxAnswer
 		client.DisablePathNormalizing = true
 		client.SecureErrorLogMessage = true
-		// A repeat is a buyer's decision and is counted; the client must not repeat in secret.
+		// Repeats are decisions of a buyer and are counted, so the client must not repeat by
+		// itself.
 		client.MaxIdemponentCallAttempts = 1
 		client.RetryIfErr = func(*fasthttp.Request, int, error) (resetTimeout, retry bool) { return false, false }
 	}
@@ -104,27 +106,28 @@ func (s *shop) close() {
 	}
 }
 
-// hand sends one request at a time, again and again in the same memory.
+// hand sends one request at a time, and always uses the same memory.
 type hand struct {
 	shop     *shop
-	door     int // the one that requests go to
+	door     int // index of the door to which requests go
 	request  fasthttp.Request
 	response fasthttp.Response
 	body     []byte
 	ans      answer
 }
 
-// answer is what came back. It is overwritten by the hand's next request; its strings stay.
+// answer is the answer to a request. The hand's next request overwrites it, but its strings stay
+// valid.
 type answer struct {
 	outcome    Outcome
 	code       string
 	order      string
-	status     string // of the order
+	status     string // the order's status
 	replayed   bool
 	retryAfter time.Duration
 	latency    time.Duration
-	at         time.Time // when it came
-	sample     string    // of a failed answer: the received text
+	at         time.Time // when the answer came
+	sample     string    // the received text of a wrong answer
 }
 
 func newHand(s *shop) *hand {
@@ -133,7 +136,7 @@ func newHand(s *shop) *hand {
 	return h
 }
 
-// buy sends one purchase. since is where latency counts from.
+// buy sends one purchase. Its latency counts from since.
 func (h *hand) buy(p *purchase, quantity int, since time.Time) *answer {
 	b := append(h.body[:0], p.goods.head...)
 	b = append(b, p.user...)
@@ -159,7 +162,7 @@ func (h *hand) pay(o *order, quantity int, since time.Time) *answer {
 	b = append(b, `,"currency":"`...)
 	b = append(b, o.goods.Currency...)
 	h.body = append(b, `"}`...)
-	signedAt := strconv.FormatInt(time.Now().Unix(), 10) // the server's clock judges it, so it is the real one
+	signedAt := strconv.FormatInt(time.Now().Unix(), 10) // the server compares it with its clock, so it must be the real time
 	signature := "t=" + signedAt
 	for _, secret := range h.shop.secrets {
 		mac := hmac.New(sha256.New, secret)
@@ -175,7 +178,7 @@ func (h *hand) pay(o *order, quantity int, since time.Time) *answer {
 	return h.send(Pay, since)
 }
 
-// cancel gives an order up.
+// cancel cancels an order.
 func (h *hand) cancel(o *order, since time.Time) *answer {
 	h.prepare(fasthttp.MethodPost, "/v1/orders/"+url.PathEscape(o.id)+"/cancel")
 	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearers[o.caller])
@@ -193,14 +196,14 @@ func (h *hand) read(o *order, wait time.Duration, since time.Time) *answer {
 	return h.send(Read, since)
 }
 
-// poll reads an order, like a buyer who waits for it.
+// poll reads an order, like a buyer who waits for the order.
 func (h *hand) poll(o *order, since time.Time) *answer {
 	h.prepare(fasthttp.MethodGet, "/v1/orders/"+url.PathEscape(o.id))
 	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearers[o.caller])
 	return h.send(Poll, since)
 }
 
-// browse looks at the sale's page. The body stays in h.response.
+// browse reads the sale's page. The body stays in h.response.
 func (h *hand) browse(caller int, activity string, since time.Time) *answer {
 	h.prepare(fasthttp.MethodGet, "/v1/activities/"+url.PathEscape(activity))
 	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearers[caller])
@@ -229,12 +232,12 @@ func (h *hand) send(action Action, since time.Time) *answer {
 	return a
 }
 
-// read takes what matters out of a response. Strings are copied: the response's memory is used
-// again.
+// read takes the important values out of a response. It copies strings, because the response's
+// memory is used again.
 func (a *answer) read(r *fasthttp.Response) {
 	a.replayed = string(r.Header.Peek("Idempotent-Replayed")) == "true"
 	if after := r.Header.Peek(fasthttp.HeaderRetryAfter); len(after) > 0 {
-		// A date, the other form the header may have, is read as "soon".
+		// The header may also have a date. It is read as "soon".
 		seconds, err := strconv.ParseUint(string(after), 10, 32)
 		if err != nil {
 			seconds = 1
@@ -295,7 +298,7 @@ func knownStatus(b []byte) string {
 	return string(b)
 }
 
-// sample shows an answer that should not be, on one line.
+// sample shows a wrong answer, on one line.
 func sample(r *fasthttp.Response, err error) string {
 	if err != nil {
 		return err.Error()

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// clock is time as a load sees it: the machine's, or in tests one that stands still until a
-// goroutine waits.
+// clock is the time that a load uses: the machine's time, or, in tests, a time that only moves when
+// all goroutines wait.
 type clock struct {
 	now func() time.Time
-	// at returns a channel that is readable once t has come, and a function that gives the timer
-	// back.
+	// at returns a channel that can be read when the time t has come, and a function that frees the
+	// timer.
 	at func(t time.Time) (<-chan time.Time, func())
 }
 

@@ -16,10 +16,10 @@ func ReadSummary(text []byte) (*Summary, error) {
 	s := new(Summary)
 	d := json.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(s); err != nil {
-		return nil, fmt.Errorf("is no summary of a load test: %w", err)
+		return nil, fmt.Errorf("is not a summary of a load test: %w", err)
 	}
 	if s.Verdict == "" || s.Run.Version == "" || s.Outcomes == nil || s.Series.SlotMS <= 0 {
-		return nil, errors.New("is no summary of a load test, or one of another version")
+		return nil, errors.New("is not a summary of a load test, or has another version")
 	}
 	return s, nil
 }
@@ -29,7 +29,7 @@ type Comparison struct {
 	A     ComparedRun  `json:"a"`
 	B     ComparedRun  `json:"b"`
 	Rows  []Difference `json:"rows"`
-	Notes []string     `json:"notes"` // why they may not be alike
+	Notes []string     `json:"notes"` // why the loads may differ in other ways
 
 	of [2]*Summary
 }
@@ -50,7 +50,7 @@ type Difference struct {
 	Unit   string   `json:"unit"` // "", "/s", "%" or "ms"
 	A      *float64 `json:"a"`
 	B      *float64 `json:"b"`
-	Change *float64 `json:"change"` // (B-A)/A; nil where A is zero or a number is missing
+	Change *float64 `json:"change"` // (B-A)/A; nil if A is zero or a number is missing
 }
 
 // Compare puts two loads side by side, under names.
@@ -109,12 +109,12 @@ func Compare(nameA string, a *Summary, nameB string, b *Summary) *Comparison {
 	return c
 }
 
-// outcome adds the rows of an outcome that one of the loads met.
+// outcome adds the rows of an outcome that occurred in one of the loads.
 func (c *Comparison) outcome(name string, count func(string, func(*Summary) int64), latency func(string, func(*Summary) *Percentiles)) {
 	if c.of[0].Outcomes[name].Count+c.of[1].Outcomes[name].Count == 0 {
 		return
 	}
-	if name != Accepted.String() { // the load of the number above
+	if name != Accepted.String() { // it is in the row above
 		count(name, func(s *Summary) int64 { return s.Outcomes[name].Count })
 	}
 	latency(name+":", func(s *Summary) *Percentiles {
@@ -137,7 +137,7 @@ func compared(name string, s *Summary) ComparedRun {
 	return r
 }
 
-// notes says where the two loads were not alike, or can't be believed.
+// notes describes why the two loads can't be compared fairly, or why one can't be trusted.
 func (c *Comparison) notes() []string {
 	a, b := c.of[0], c.of[1]
 	notes := []string{}
@@ -166,8 +166,8 @@ func (s *Summary) machine() string {
 	return fmt.Sprintf("%s with %d cores and %d connections", s.Run.OS, s.Generator.Cores, s.Generator.Connections)
 }
 
-// HTML returns the comparison as one page that needs nothing else, with the charts of both loads
-// over each other.
+// HTML returns the comparison as one page that needs no other files. Its charts show both loads
+// together.
 func (c *Comparison) HTML() []byte {
 	p := &page{}
 	p.f(`<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">`)
@@ -205,7 +205,7 @@ func (d *Difference) cell(n *float64) string {
 	return number(*n) + " " + d.Unit
 }
 
-// Changed returns the change in percent, with its sign, and "" where there is none.
+// Changed returns the change in percent, with its sign, or "" if there is none.
 func (d *Difference) Changed() string {
 	if d.Change == nil {
 		return ""
@@ -213,7 +213,8 @@ func (d *Difference) Changed() string {
 	return fmt.Sprintf("%+.1f %%", 100**d.Change)
 }
 
-// charts draws both loads over each other: B is dashed, so that colors alone say nothing.
+// charts draws both loads in the same charts. B is dashed, so that it can be recognized without
+// colors.
 func (c *Comparison) charts(p *page) {
 	lines := []struct{ color, dashes string }{{"var(--accepted)", ""}, {"var(--limited)", "6 4"}}
 	legend := `<ul class="legend"><li><i class="thin" style="background:var(--accepted)"></i>A</li>` +

@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// Config describes a crowd, the sale it comes to, and what it may cost. DefaultConfig has a value
-// for everything but the sale.
+// Config describes a crowd, its sale, and bounds for its resources. DefaultConfig has a value for
+// everything but the sale.
 type Config struct {
 	// Target is the base URL of the public listener, such as http://127.0.0.1:8080.
 	Target string
 	// CallerKey is sent as the bearer token.
 	CallerKey string
-	// Activity and SKU name what is bought, Quantity how many units at a time.
+	// Activity and SKU name the item to buy, and Quantity is the number of units per purchase.
 	Activity string
 	SKU      string
 	Quantity int
-	// Stock is how many units this crowd can get at most. 0 means not known: overselling and a
-	// "sold out" that comes too early are not judged then.
+	// Stock is how many units this crowd can get at most. 0 means unknown: in that case overselling
+	// and a "sold out" that comes too early are not judged.
 	Stock int
-	// PerUser is how many units one buyer may have. 0 means no limit, or not known.
+	// PerUser is how many units one buyer may have. 0 means no limit, or unknown.
 	PerUser int
 	// PaymentSecret, Price (per unit, in minor units) and Currency are needed to pay.
 	PaymentSecret string
@@ -31,51 +31,51 @@ type Config struct {
 
 	// Buyers is the number of buyers.
 	Buyers int
-	// Within spreads the buyers' first clicks evenly over a time: departures are fixed in advance
-	// and latency counts from them. 0 is a closed model: the next buyer comes when an earlier one
-	// is done, latency counts from the sending.
+	// Within is the time over which the first clicks of the buyers are spread evenly. The
+	// departures are then fixed in advance, and latency counts from them. 0 means a closed model:
+	// the next buyer comes when an earlier one is done, and latency counts from the sending.
 	Within time.Duration
-	// Seed decides what each buyer does. Names of buyers and keys contain it: the same seed twice
-	// at one sale is the same crowd repeating itself.
+	// Seed decides what each buyer does. It is a part of all names of buyers and keys. So a second
+	// run with the same seed at the same sale repeats all purchases of the first.
 	Seed uint64
-	// Habits are the habits of the buyers.
+	// Habits are the shares of buyers that do certain things.
 	Habits Habits
 
-	// Concurrency is how many buyers are served at once. Connections are at most twice that, since
-	// a double click needs two.
+	// Concurrency is how many buyers are served at once. There are at most twice as many
+	// connections, because a double click needs two.
 	Concurrency int
-	// RequestTimeout is how long a request may take before its outcome counts as not known.
+	// RequestTimeout is how long a request may take before its outcome counts as unknown.
 	RequestTimeout time.Duration
-	// Attempts is how often one key is sent at most, the first time included and double clicks not,
-	// while the answer says to come again or doesn't come.
+	// Attempts is how many times one key is sent at most, if the answers ask for a repeat or don't
+	// come. The first time counts, double clicks don't.
 	Attempts int
-	// Patience is the longest Retry-After that a buyer waits for; a buyer that should wait longer
-	// leaves.
+	// Patience is the longest Retry-After that a buyer waits for; a buyer that is told to wait
+	// longer leaves.
 	Patience time.Duration
-	// Deadline bounds the crowd as a whole; buyers that were not served by then leave.
+	// Deadline bounds the crowd as a whole; buyers that are not served by then leave.
 	Deadline time.Duration
 	// VerifyWithin is how long orders may take after the crowd to read as settled.
 	VerifyWithin time.Duration
 
-	// Progress, when set, is called from one goroutine every ProgressEvery and once at the end of
+	// Progress, if set, is called from one goroutine every ProgressEvery and once at the end of
 	// each stage. It must not block.
 	Progress      func(Progress)
 	ProgressEvery time.Duration
 }
 
-// Habits are the shares of buyers, from 0 to 1, that do something.
+// Habits are shares of buyers, from 0 to 1.
 type Habits struct {
 	DoubleClick float64 // send the same request twice at once
-	Repeat      float64 // send it again after the answer, with the same key; once more after paying or cancelling
-	SecondTry   float64 // try again with another key, whatever the first one got
-	Pay         float64 // of accepted orders: are paid
-	PayTwice    float64 // of paid orders: the notice comes twice
-	Cancel      float64 // of accepted orders: are cancelled; the rest is left alone
+	Repeat      float64 // send it again after the answer, with the same key; and once more after paying or cancelling
+	SecondTry   float64 // try again with another key, whatever the result of the first one
+	Pay         float64 // share of accepted orders that are paid
+	PayTwice    float64 // share of paid orders whose notice is sent twice
+	Cancel      float64 // share of accepted orders that are cancelled; the rest is left unpaid
 }
 
-// DefaultHabits are those of an impatient but honest crowd: shops see between one and three buyers
-// in ten press again before the page has changed, and most who got a unit pay for it. Bots are
-// another crowd.
+// DefaultHabits are the habits of an impatient but honest crowd. In shops, one to three buyers in
+// ten press again before the page has changed, and most buyers pay for their unit. Bots behave
+// differently.
 func DefaultHabits() Habits {
 	return Habits{DoubleClick: 0.25, Repeat: 0.2, SecondTry: 0.1, Pay: 0.7, PayTwice: 0.1, Cancel: 0.1}
 }
@@ -87,10 +87,10 @@ func DefaultConfig() Config {
 		Currency: "CNY",
 		Buyers:   20_000,
 		Habits:   DefaultHabits(),
-		// On one machine more places only queue: seven interleaved runs of the demo on two busy
-		// cores had rates that could not be told apart from 32 to 256 places, while the median of
-		// an accepted purchase doubled with each doubling (14, 28, 58, 106 ms). A server behind a
-		// real network needs more.
+		// On one machine, more places only make requests wait. Seven interleaved runs of the demo
+		// on two busy cores, with 32 to 256 places, had equal rates, but the median of an accepted
+		// purchase doubled with each doubling (14, 28, 58, 106 ms). A server behind a real network
+		// needs more.
 		Concurrency: 64,
 		// Longer than the accept deadline of two seconds: a slow answer is still an answer.
 		RequestTimeout: 10 * time.Second,
@@ -110,7 +110,7 @@ const (
 	maxTime        = 24 * time.Hour
 )
 
-// Validate returns all mistakes in the config, a line for each.
+// Validate returns all mistakes in the config, one on each line.
 func (c *Config) Validate() error {
 	var wrong flaws
 	wrong.target(c.Target)
@@ -150,7 +150,7 @@ func (h *Habits) validate(wrong *flaws) {
 	wrong.endings(h.Pay, h.Cancel)
 }
 
-// flaws are the mistakes of a config, one per line.
+// flaws are the mistakes in a config.
 type flaws []error
 
 func (f *flaws) add(format string, args ...any) { *f = append(*f, fmt.Errorf(format, args...)) }
@@ -185,16 +185,16 @@ type share struct {
 
 func (f *flaws) shares(all []share) {
 	for _, s := range all {
-		if !(s.value >= 0 && s.value <= 1) { // NaN too
+		if !(s.value >= 0 && s.value <= 1) { // this form refuses NaN, too
 			f.add("%s: %v is not a share between 0 and 1", s.name, s.value)
 		}
 	}
 }
 
-// endings checks the shares of what buyers do with accepted orders.
+// endings checks the shares of what buyers do with their accepted orders.
 func (f *flaws) endings(pay, cancel float64) {
 	if pay+cancel > 1 {
-		f.add("pay and cancel: are %v together, more than all orders", pay+cancel)
+		f.add("pay and cancel: are %v together, which is more than all orders", pay+cancel)
 	}
 }
 

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Crowd is a crowd that has not come yet. Run may be called once at a time; a second run with the
-// same seed is the same crowd repeating itself.
+// Crowd is a crowd that is ready to run. Only one Run at a time is allowed. A second run repeats
+// all purchases of the first.
 type Crowd struct {
 	cfg   Config
 	clock clock
@@ -32,7 +32,7 @@ type Progress struct {
 	Elapsed  time.Duration
 }
 
-// Stage is what a crowd is doing.
+// Stage is what a crowd does at the moment.
 type Stage uint8
 
 // The stages.
@@ -50,9 +50,9 @@ type run struct {
 	tallies *tallies
 	ledger  *ledger
 	start   time.Time
-	goods   []*goods // a crowd buys one
-	// spareAway means that an order which the server didn't answer proves nothing. In a demo, whose
-	// server is in the same process, it does.
+	goods   []*goods // the goods of a crowd: only one
+	// spareAway means that an order proves nothing if the server gave no answer about it. In a
+	// demo, whose server is in the same process, such an order does prove something.
 	spareAway bool
 
 	// Atomic.
@@ -64,10 +64,10 @@ type run struct {
 	read         atomic.Int64 // orders read back
 }
 
-// Run sends the crowd, reads back every order it was promised, and judges. It returns an error when
-// nobody listens at the target; whatever happens later is in the result. When ctx ends, buyers who
-// were not served leave, nothing is read back, and the verdict is about what had been answered by
-// then.
+// Run sends the crowd, reads back every order that it was promised, and judges. If nobody listens
+// at the target, it returns an error. Everything that happens later is in the result. When ctx
+// ends, buyers who were not served leave, nothing is read back, and the verdict covers the answers
+// until then.
 func (c *Crowd) Run(ctx context.Context) (*Result, error) {
 	cfg := &c.cfg
 	who := credentials{[]string{cfg.CallerKey}, []string{cfg.PaymentSecret}}
@@ -105,12 +105,12 @@ func (b *buyers) due(i int64) time.Time {
 	if b.run.cfg.Within == 0 {
 		return time.Time{}
 	}
-	// In float64: within*count overflows for a day of ten million buyers. Its error is below a
-	// nanosecond a million.
+	// The product is computed as a float64, because within*count would overflow for ten million
+	// buyers in a day. The error is below a nanosecond per million.
 	return b.run.start.Add(time.Duration(float64(b.run.cfg.Within) * (float64(i) / float64(b.run.cfg.Buyers))))
 }
 
-// leaves notes how late a buyer is. None is turned away.
+// leaves records how late a buyer is. It turns no buyer away.
 func (b *buyers) leaves(_ time.Time, late time.Duration, _ bool) bool {
 	if b.run.cfg.Within > 0 {
 		b.run.tallies.late(late)
@@ -144,7 +144,7 @@ func (r *run) report(stage Stage, f func()) {
 	watch(r.cfg.ProgressEvery, tell, f)
 }
 
-// watch calls tell every so often while f runs, and once more when it has ended. Tell may be nil.
+// watch calls tell regularly while f runs, and once more at the end. tell may be nil.
 func watch(every time.Duration, tell, f func()) {
 	if tell == nil {
 		f()
@@ -185,8 +185,9 @@ func (r *run) progress(stage Stage) Progress {
 // shortestWait is how long a buyer waits if the answer names no time.
 const shortestWait = 100 * time.Millisecond
 
-// comeBack reports whether a buyer sends a request again after this answer, and when. sent is how
-// many times it was sent. Without an answer it is sent again soon: the same key never buys twice.
+// comeBack reports whether and when a buyer sends a request again after this answer. sent is how
+// often it was sent before. Without an answer it is sent again soon, which is safe because the same
+// key never buys twice.
 func (r *run) comeBack(sent int, ans *answer) (time.Duration, bool) {
 	if sent >= r.cfg.Attempts || !ans.passing() {
 		return 0, false
@@ -195,7 +196,7 @@ func (r *run) comeBack(sent int, ans *answer) (time.Duration, bool) {
 	return wait, wait <= r.cfg.Patience
 }
 
-// decide pays or cancels an order, and notes what is certain of it then.
+// decide pays or cancels an order, and records what is certain about it.
 func (r *run) decide(h *hand, action Action, o *order, since time.Time) *answer {
 	var ans *answer
 	if action == Pay {
@@ -212,7 +213,7 @@ func (r *run) decide(h *hand, action Action, o *order, since time.Time) *answer 
 	return ans
 }
 
-// passing reports whether the same request may be answered otherwise in a while.
+// passing reports whether the same request may get another answer after a while.
 func (a *answer) passing() bool {
 	switch a.outcome {
 	case Limited, Shed, Degraded, Unknown:
@@ -226,8 +227,8 @@ func (a *answer) passing() bool {
 	return false
 }
 
-// learn notes what an answer to a purchase says about its key. afterwards is true for repeats that
-// were sent when the key had been decided.
+// learn records what an answer to a purchase says about its key. afterwards is true for a repeat
+// that was sent after the key was decided.
 func (r *run) learn(b *buyer, t *try, ans *answer, afterwards bool) {
 	switch ans.outcome {
 	case Accepted, Replayed:
@@ -245,13 +246,13 @@ func (r *run) learn(b *buyer, t *try, ans *answer, afterwards bool) {
 	}
 }
 
-// purchase is the purchase of a try.
+// purchase returns the purchase of a try.
 func (r *run) purchase(b *buyer, t *try) *purchase {
 	return &purchase{goods: r.goods[0], user: b.user, key: t.key}
 }
 
-// place notes that the server named an order for the key. A second order of one key is read back
-// like any other.
+// place records that the server named an order for the key. If a key gets a second order, that is
+// read back, too.
 func (r *run) place(b *buyer, t *try, ans *answer, promised bool) {
 	o := t.order
 	switch {
@@ -268,10 +269,10 @@ func (r *run) place(b *buyer, t *try, ans *answer, promised bool) {
 	}
 }
 
-// soldOutGrace is how long "sold out" may be wrong (L6).
+// soldOutGrace is how long "sold out" may be wrong under L6.
 const soldOutGrace = time.Second
 
-// decided closes the books on a key that was refused.
+// decided records that a key was finally refused.
 func (r *run) decided(t *try, ans *answer) {
 	if t.order == nil && !t.uncertain {
 		r.goods[0].refused(r.cfg.Quantity, ans, r.start)

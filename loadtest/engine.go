@@ -9,21 +9,22 @@ import (
 )
 
 // arrivals is an arrival policy: the times and the kinds of arrivals. It is fixed before the first
-// arrival leaves, so that a slow answer delays nobody.
+// arrival leaves, so that a slow answer delays no other arrival.
 type arrivals[T any] interface {
-	// number is how many there are.
+	// number returns the number of arrivals.
 	number() int64
-	// due returns when arrival i, from 0, is to leave. It never goes back from one to the next. The
-	// zero time means as soon as there is room.
+	// due returns when arrival i, counted from 0, must leave. The times never decrease. The zero
+	// time means as soon as there is room.
 	due(i int64) time.Time
-	// arrive returns arrival i. It is called once for each, in order, in the moment it is due.
+	// arrive returns arrival i. It is called once for each arrival, in order, when the arrival is
+	// due.
 	arrive(i int64) T
-	// leaves reports whether an arrival that is so late still leaves. Crowded says that no other
+	// leaves reports whether an arrival that is this late still leaves. crowded means that no other
 	// worker was free.
 	leaves(now time.Time, late time.Duration, crowded bool) bool
 }
 
-// turn is something that is due: an arrival, or what follows one.
+// turn is something that is due: an arrival, or a request that follows one.
 type turn[T any] struct {
 	due time.Time
 	of  T
@@ -43,21 +44,21 @@ func (t *turns[T]) Pop() any {
 	return last
 }
 
-// engine hands out turns in the order in which they are due, to workers that play them. What waits
-// for its turn takes up no worker.
+// engine hands out turns in the order in which they are due, to workers that play them. A waiting
+// turn uses no worker.
 type engine[T any] struct {
 	// Fixed after newEngine.
 	clock    clock
 	arrivals arrivals[T]
-	napper   *napper       // the leader's, for a sharper end of its waits; may be nil
-	leader   chan struct{} // a token: its owner waits for the next turn, the other workers for the token
-	nudge    chan struct{} // the leader has to look again
+	napper   *napper       // the leader's, so that its waits end more exactly; may be nil
+	leader   chan struct{} // a token: its owner waits for the next turn, and the other workers wait for the token
+	nudge    chan struct{} // tells the leader to look again
 
 	idle atomic.Int64 // workers that wait for the token
 
 	mu       sync.Mutex
-	stopped  time.Time // guarded by mu: when ctx ended; zero: it didn't
-	next     int64     // guarded by mu: the next arrival
+	stopped  time.Time // when ctx ended; zero if it hasn't; guarded by mu
+	next     int64     // index of the next arrival; guarded by mu
 	later    turns[T]  // guarded by mu
 	underway int       // guarded by mu
 }
@@ -66,9 +67,9 @@ func newEngine[T any](c clock, a arrivals[T], n *napper) *engine[T] {
 	return &engine[T]{clock: c, arrivals: a, napper: n, leader: make(chan struct{}, 1), nudge: make(chan struct{}, 1)}
 }
 
-// run lets workers play turns, each with a player of its own, until there are none and none is
-// under way that something could follow. When ctx ends nothing leaves any more, and run returns
-// when what was under way is over.
+// run lets workers play turns, each with its own player, until there are no turns, and no turn in
+// progress can cause another one. When ctx ends, nothing leaves, and run returns when the turns in
+// progress are over.
 func (e *engine[T]) run(ctx context.Context, workers int, player func() func(*turn[T])) {
 	e.leader <- struct{}{}
 	var all sync.WaitGroup
@@ -88,7 +89,7 @@ func (e *engine[T]) run(ctx context.Context, workers int, player func() func(*tu
 	all.Wait()
 }
 
-// follow keeps something for its time.
+// follow adds a turn for a later time.
 func (e *engine[T]) follow(due time.Time, of T) {
 	e.mu.Lock()
 	heap.Push(&e.later, turn[T]{due, of})
@@ -99,7 +100,7 @@ func (e *engine[T]) follow(due time.Time, of T) {
 	}
 }
 
-// progress returns how many arrivals have left or were dropped, and how many turns are under way.
+// progress returns how many arrivals have left or were dropped, and how many turns are in progress.
 func (e *engine[T]) progress() (left int64, underway int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -107,11 +108,11 @@ func (e *engine[T]) progress() (left int64, underway int) {
 }
 
 // take returns the next turn when it is due, and false when there will be none. One worker waits
-// for the clock and then plays what it waited for itself; handing every turn to another goroutine
+// for the clock, and then plays the turn itself, because handing every turn to another goroutine
 // would cost more than the request.
 func (e *engine[T]) take(ctx context.Context) (turn[T], bool) {
 	e.idle.Add(1)
-	<-e.leader // workers give it back before they play
+	<-e.leader // a worker gives it back before it plays
 	defer func() { e.leader <- struct{}{} }()
 	e.idle.Add(-1)
 	for {
@@ -132,7 +133,8 @@ func (e *engine[T]) take(ctx context.Context) (turn[T], bool) {
 	}
 }
 
-// soon returns what ends a wait early: the context, until it has.
+// soon returns the channel that ends a wait early: the end of the context, if that has not come
+// yet.
 func soon(ctx context.Context) <-chan struct{} {
 	if ctx.Err() != nil {
 		return nil
@@ -140,7 +142,7 @@ func soon(ctx context.Context) <-chan struct{} {
 	return ctx.Done()
 }
 
-// rest waits until due, or less when there is news.
+// rest waits until due, or shorter if something has changed.
 func (e *engine[T]) rest(ctx context.Context, due time.Time) {
 	if e.napper != nil {
 		if wait := due.Sub(e.clock.now()); wait <= napFrom && e.napper.nap(wait) == nil {
@@ -161,8 +163,8 @@ func (e *engine[T]) rest(ctx context.Context, due time.Time) {
 type picked uint8
 
 const (
-	over    picked = iota // nothing leaves any more, and nothing is under way that something could follow
-	nothing               // something is under way
+	over    picked = iota // nothing leaves any longer, and no turn in progress can cause another one
+	nothing               // a turn is in progress
 	ahead                 // the next turn isn't due
 	ready
 )
@@ -212,7 +214,7 @@ func (e *engine[T]) pick(ended bool) (t turn[T], state picked) {
 	}
 }
 
-// done notes that a turn is over.
+// done records that a turn is over.
 func (e *engine[T]) done() {
 	e.mu.Lock()
 	e.underway--

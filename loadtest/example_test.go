@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/loadtest"
 )
 
-// A crowd of thirty comes to a shop of five units that sells one too many. What its buyers were
-// told proves it.
+// A crowd of thirty comes to a shop of five units that sells one too many. The answers to its
+// buyers prove it.
 func Example() {
 	shop := httptest.NewServer(&carelessShop{units: 6, orders: make(map[string]string)})
 	defer shop.Close()

@@ -13,19 +13,19 @@ import (
 // Item is a SKU of a sale that a load buys.
 type Item struct {
 	Activity string
-	// SKU names the item. In a LoadConfig "" is every item of the sale's page, in its order.
+	// SKU names the item. In a LoadConfig, "" means every item of the sale's page, in its order.
 	SKU string
-	// Known says that Stock and Available are known. Without them overselling, or a "sold out" that
-	// comes too early, is not judged.
+	// Known means that Stock and Available are known. Without them, overselling and a "sold out"
+	// that comes too early are not judged.
 	Known bool
-	// Stock is how many units this load can get at most, Available how many are there for it from
-	// the start.
+	// Stock is how many units this load can get at most. Available is how many of them are
+	// available from the start.
 	Stock, Available int
 	// PerUser is how many units one user may have. 0 means what the sale's page says; if the page
 	// has no limit, the limit is not judged.
 	PerUser int
-	// Price (per unit, in minor units) and Currency are needed to pay. Where Price is 0 they are
-	// the page's.
+	// Price (per unit, in minor units) and Currency are needed to pay. If Price is 0, both come
+	// from the page.
 	Price    int64
 	Currency string
 }
@@ -33,24 +33,24 @@ type Item struct {
 // String returns the item as people write it.
 func (i *Item) String() string { return i.Activity + "/" + i.SKU }
 
-// goods is an item while it is bought.
+// goods is an item that is being bought.
 type goods struct {
 	Item
-	callers []int  // that may buy it, as indexes of the shop's
-	head    []byte // of the body of a purchase, up to the user
+	callers []int  // the callers that may buy it, by their index in the shop
+	head    []byte // the body of a purchase, up to the user
 
 	// Atomic.
-	units        atomic.Int64           // that may be taken by now: of keys that were sent and not finally refused
+	units        atomic.Int64           // units that may be taken by now: units of all keys that were sent and not finally refused
 	soldOut      atomic.Int64           // final answers "sold out" that came later than soldOutGrace after the start
-	soldOutFalse atomic.Int64           // of those: while the stock can't have been taken
+	soldOutFalse atomic.Int64           // those of soldOut that came while the stock can't have been used up
 	counts       [outcomes]atomic.Int64 // answers to purchases
 }
 
-// newGoods returns an item that is to be bought by callers.
+// newGoods returns an item that the given callers will buy.
 func newGoods(item *Item, callers ...int) *goods {
 	sku, err := json.Marshal(item.SKU)
 	if err != nil {
-		panic(err) // a string is always JSON
+		panic(err) // a string can always be encoded as JSON
 	}
 	head := fmt.Appendf(nil, `{"activity":"%s","sku":%s,"user":"`, item.Activity, sku)
 	return &goods{Item: *item, callers: callers, head: head}
@@ -59,15 +59,16 @@ func newGoods(item *Item, callers ...int) *goods {
 // purchase has the goods and the owner of a key. It never changes.
 type purchase struct {
 	goods     *goods
-	caller    int // index of the shop's callers
+	caller    int // index of the caller in the shop
 	user, key string
 }
 
-// took notes that the purchase may take units, before it is sent.
+// took records, before the purchase is sent, that it may take units.
 func (g *goods) took(quantity int) { g.units.Add(int64(quantity)) }
 
-// refused notes that a purchase took nothing, ever. When the "no" says sold out, the units that can
-// have been taken up to then are known; if a unit was left, it had been available from the start.
+// refused records that a purchase has finally taken nothing. If the reason is sold out, the units
+// that can have been taken until then are known. If one unit was left, it had been available from
+// the start, so the answer was wrong.
 func (g *goods) refused(quantity int, ans *answer, start time.Time) {
 	left := int64(g.Available) - g.units.Add(-int64(quantity))
 	if ans.outcome != SoldOut || ans.at.Sub(start) <= soldOutGrace {
@@ -82,11 +83,11 @@ func (g *goods) refused(quantity int, ans *answer, start time.Time) {
 // taste chooses the item of a purchase. It is fixed after newTaste.
 type taste struct {
 	goods []*goods
-	upTo  []float64 // the sum of the shares up to each of goods; the last is 1
+	upTo  []float64 // for each of goods, the sum of the shares up to it; the last one is 1
 }
 
-// newTaste gives each activity the same share. Within one, the k-th item is asked for in proportion
-// to k^-zipf.
+// newTaste gives each activity the same share. Within an activity, the k-th item is bought in
+// proportion to k^-zipf.
 func newTaste(all []*goods, zipf float64) taste {
 	t := taste{goods: all, upTo: make([]float64, len(all))}
 	sums, rank := make(map[string]float64), make(map[string]int)
@@ -104,10 +105,10 @@ func newTaste(all []*goods, zipf float64) taste {
 	return t
 }
 
-// of returns the entry for a share from 0 to below 1.
+// of returns the entry for a share that is at least 0 and below 1.
 func (t *taste) of(share float64) *goods {
 	n := sort.Search(len(t.upTo), func(i int) bool { return t.upTo[i] > share })
-	return t.goods[min(n, len(t.goods)-1)] // the last sum may be a hair below 1
+	return t.goods[min(n, len(t.goods)-1)] // the last sum may be slightly below 1
 }
 
 // activityPage has the content of a sale's page.
@@ -120,13 +121,13 @@ type activityPage struct {
 	} `json:"items"`
 }
 
-// look reads the pages of the sales with each caller, and returns the goods that are bought: the
-// page may know items, prices and limits. A server without such pages is no mistake. One that
-// doesn't know a caller, or has no such sale for any caller, would say so to every request. A
-// caller of another merchant doesn't see a sale, and doesn't buy there.
+// look reads the pages of the sales with each caller, and returns the goods to buy: the page may
+// know items, prices and limits. A server without such pages is not an error. If the server doesn't
+// know a caller, or has no such sale for any caller, every request would fail, so that is an error.
+// A caller of another merchant doesn't see a sale, and doesn't buy there.
 func look(cfg *LoadConfig, h *hand) ([]*goods, error) {
 	var all []*goods
-	seen := make(map[int]bool) // callers that see a sale
+	seen := make(map[int]bool) // callers that see at least one of the sales
 	for _, activity := range cfg.activities() {
 		var page activityPage
 		var callers []int
@@ -169,7 +170,7 @@ func look(cfg *LoadConfig, h *hand) ([]*goods, error) {
 	return all, nil
 }
 
-// activities returns the activities of the items, each once.
+// activities returns the activities of the items, without repetition.
 func (c *LoadConfig) activities() []string {
 	var out []string
 	for i := range c.Items {
@@ -180,17 +181,17 @@ func (c *LoadConfig) activities() []string {
 	return out
 }
 
-// itemsOf returns the items that are bought of an activity, with the data of its page.
+// itemsOf returns the items to buy of an activity, with the data of its page.
 func (c *LoadConfig) itemsOf(activity string, page *activityPage) ([]Item, error) {
 	var out []Item
-	there := make(map[string]bool) // one that was named need not come again with the page
+	there := make(map[string]bool) // an item that was named is not added again from the page
 	for i := range c.Items {
 		item := c.Items[i]
 		switch {
 		case item.Activity != activity:
 			continue
 		case item.SKU == "" && len(page.Items) == 0:
-			return nil, fmt.Errorf("%w: %s: its page names no items: say which", ErrSale, activity)
+			return nil, fmt.Errorf("%w: %s: its page names no items: name those to buy", ErrSale, activity)
 		}
 		skus := []string{item.SKU}
 		if item.SKU == "" {
@@ -220,7 +221,7 @@ func (c *LoadConfig) itemsOf(activity string, page *activityPage) ([]Item, error
 			}
 		}
 		if item.Price == 0 && c.pays() {
-			return nil, fmt.Errorf("%w: %s: to pay, the price is needed, and the sale's page doesn't say it", ErrSale, item)
+			return nil, fmt.Errorf("%w: %s: to pay, the price is needed, but the sale's page doesn't have it", ErrSale, item)
 		}
 	}
 	return out, nil

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Invariant is a condition that must hold for the answers of any sale. Detail tells what was
+// Invariant is a condition that must hold for the answers of any sale. Detail says what was
 // checked, or what breaks it.
 type Invariant struct {
 	Name   string `json:"name"`
@@ -20,16 +20,16 @@ type Invariant struct {
 // The names of the invariants.
 const (
 	PromiseKept    = "promise-kept"      // every accepted order exists and was not taken back
-	OneKeyOneOrder = "one-key-one-order" // a key always has the same order, however often it is sent
+	OneKeyOneOrder = "one-key-one-order" // a key always has the same order, even if it is sent several times
 	OneOrderOneKey = "one-order-one-key" // different keys have different orders
-	NoOversell     = "no-oversell"       // no more units open or sold at once than the stock
+	NoOversell     = "no-oversell"       // never more units open or sold at one time than the stock
 	BuyerLimit     = "buyer-limit"       // no buyer has more units than allowed
-	NoFalseSoldOut = "no-false-sold-out" // nobody was told "sold out" while a unit was there all the time
-	PaymentKept    = "payment-kept"      // a payment that was taken shows in its order
-	CancelKept     = "cancel-kept"       // a cancellation that was confirmed shows in its order
+	NoFalseSoldOut = "no-false-sold-out" // no "sold out" was said while a unit was available all the time
+	PaymentKept    = "payment-kept"      // an accepted payment shows in its order
+	CancelKept     = "cancel-kept"       // a confirmed cancellation shows in its order
 )
 
-// invariant makes one from its proofs.
+// invariant makes an Invariant from its proofs.
 func (p *proofs) invariant(name, held string) Invariant {
 	if p.count == 0 {
 		return Invariant{name, true, held}
@@ -49,8 +49,8 @@ func (r *run) judge(readBack bool) []Invariant {
 		r.ledger.keys.invariant(OneKeyOneOrder, fmt.Sprintf("%d keys with an order", len(orders))),
 		r.ledger.shared.invariant(OneOrderOneKey, fmt.Sprintf("%d orders", len(orders))),
 	}
-	// A larger purchase may not fit what is left; and a key that has several orders took more units
-	// than the answers show.
+	// A purchase of several units may be refused although fewer are left. And a key with several
+	// orders took more units than the answers show.
 	known := slices.DeleteFunc(slices.Clone(r.goods), func(g *goods) bool { return !g.Known })
 	if len(known) > 0 && cfg.Quantity == 1 && r.ledger.keys.count == 0 {
 		out = append(out, judgeSoldOut(known))
@@ -70,7 +70,7 @@ func (r *run) judge(readBack bool) []Invariant {
 	return append(out, judgeSettled(orders)...)
 }
 
-// broken returns what is wrong with a promised order that was read back, or "".
+// broken returns the mistake in a promised order that was read back, or "".
 func (o *order) broken(cfg *Config) string {
 	e := &o.end
 	switch {
@@ -87,7 +87,7 @@ func (o *order) broken(cfg *Config) string {
 	case !slices.Contains([]string{statusPending, statusPaid, statusCancelled, statusRefundDue, statusRefunded}, e.Status):
 		return fmt.Sprintf("has the unknown status %q", e.Status)
 	}
-	// Another implementation may leave a member out; but a member that is there must be right.
+	// Another implementation may leave a member out, but a member that is present must be right.
 	for _, m := range []struct{ name, got, want string }{
 		{"user", e.User, o.user}, {"activity", e.Activity, o.goods.Activity}, {"sku", e.SKU, o.goods.SKU},
 	} {
@@ -119,17 +119,16 @@ func judgePromises(orders []*order, cfg *Config, spareAway bool) Invariant {
 	return p.invariant(PromiseKept, fmt.Sprintf("%d accepted, %d found", promised, promised))
 }
 
-// span is a time during which an order's units were surely taken; until is zero when they still
-// are.
+// span is a time in which an order's units were certainly taken; until is zero if they still are.
 type span struct{ from, until time.Time }
 
-// open returns the order's span; ok is false where no time is sure. Units never come back after
-// they were given up, so an order that is open in the end was open all along. end is when the last
-// order was accepted.
+// open returns the order's span; ok is false if no time is certain. An order never gets its units
+// back after it has lost them, so an order that is open at the end was open all the time. end is
+// when the last order was accepted.
 func (o *order) open(end time.Time) (s span, ok bool) {
 	s.from = o.promisedAt
 	if !o.promised {
-		s.from = end // it was never told when
+		s.from = end // the time of the acceptance is unknown
 	}
 	switch {
 	case o.end.Status == statusPending, o.end.Status == statusPaid, o.end.Status == statusQueued && o.promised:
@@ -137,13 +136,13 @@ func (o *order) open(end time.Time) (s span, ok bool) {
 	case o.promised && o.cancelled && o.end.Status == statusCancelled:
 		s.until = o.givenUp
 		return s, s.until.After(s.from)
-	default: // timed out, rejected, lost: it is unknown when the units went back
+	default: // timed out, rejected or lost: it is unknown when the units came back
 		return s, false
 	}
 }
 
 // most returns the largest number of spans at one time. At the same instant, ends count before
-// beginnings, because that order is possible.
+// beginnings, because that may be what happened.
 func most(spans []span) int {
 	type change struct {
 		at time.Time
@@ -165,7 +164,7 @@ func most(spans []span) int {
 	return peak
 }
 
-// spans returns when units were surely taken, by goods and buyer.
+// spans returns, by goods and buyer, when units were certainly taken.
 func spans(orders []*order) map[*goods]map[string][]span {
 	var end time.Time
 	for _, o := range orders {
@@ -187,7 +186,7 @@ func spans(orders []*order) map[*goods]map[string][]span {
 	return out
 }
 
-// judgeStock counts the units that were taken at once.
+// judgeStock checks how many units were taken at one time.
 func judgeStock(known []*goods, taken map[*goods]map[string][]span, quantity int) Invariant {
 	var p proofs
 	sum, stock := 0, 0
@@ -205,7 +204,7 @@ func judgeStock(known []*goods, taken map[*goods]map[string][]span, quantity int
 	return p.invariant(NoOversell, fmt.Sprintf("at most %d of %d units taken at once", sum, stock))
 }
 
-// judgeLimit counts each buyer's units.
+// judgeLimit checks each buyer's units.
 func judgeLimit(limited []*goods, taken map[*goods]map[string][]span, quantity int) Invariant {
 	var p proofs
 	seen := Item{PerUser: limited[0].PerUser}
@@ -214,7 +213,7 @@ func judgeLimit(limited []*goods, taken map[*goods]map[string][]span, quantity i
 		for _, buyer := range slices.Sorted(maps.Keys(taken[g])) {
 			units := most(taken[g][buyer]) * quantity
 			if units > g.PerUser {
-				p.add("buyer %s had %d units of %s at once, allowed are %d", buyer, units, &g.Item, g.PerUser)
+				p.add("buyer %s had %d units of %s at one time, %d are allowed", buyer, units, &g.Item, g.PerUser)
 			}
 			if units > top {
 				top, seen = units, g.Item
@@ -224,7 +223,7 @@ func judgeLimit(limited []*goods, taken map[*goods]map[string][]span, quantity i
 	return p.invariant(BuyerLimit, fmt.Sprintf("at most %d of %d units per buyer", top, seen.PerUser))
 }
 
-// judgeSoldOut looks at the units that were never taken by anybody.
+// judgeSoldOut checks whether "sold out" was said while units were left that nobody ever took.
 func judgeSoldOut(known []*goods) Invariant {
 	var p proofs
 	sum := int64(0)
@@ -235,12 +234,12 @@ func judgeSoldOut(known []*goods) Invariant {
 			wrong = told
 		}
 		if wrong > 0 {
-			p.add("%d times \"sold out\" was said of %s, later than %v after the start, while units were there that nobody had ever taken",
+			p.add("%d times \"sold out\" was said of %s, later than %v after the start, while some units were available that nobody had ever taken",
 				wrong, &g.Item, soldOutGrace)
 		}
 		sum += told
 	}
-	return p.invariant(NoFalseSoldOut, fmt.Sprintf("%d times told later than %v after the start", sum, soldOutGrace))
+	return p.invariant(NoFalseSoldOut, fmt.Sprintf("said %d times, later than %v after the start", sum, soldOutGrace))
 }
 
 func judgeSettled(orders []*order) []Invariant {

@@ -17,19 +17,18 @@ const (
 	statusRefunded  = "refunded"
 )
 
-// reasonNotAccepted is why an order is cancelled that never was one: right after an unknown
-// outcome, a broken promise after a 202.
+// reasonNotAccepted is the reason of an order that was cancelled and never accepted. After an
+// unknown outcome it is right; after a 202 it is a broken promise.
 const reasonNotAccepted = "not-accepted"
 
-// order is an order that the server named, and what it said about it. While the crowd runs it is
-// touched by its buyer's goroutine only, afterwards by the one that reads it back, then by the
-// judge.
+// order is an order that the server named, and what the server said about it. While the crowd runs,
+// only its buyer's goroutine uses it; then the goroutine that reads it back; then the judge.
 type order struct {
 	purchase
 	id         string
-	promised   bool      // accepted, not only named by an unknown outcome
-	promisedAt time.Time // the answer came
-	givenUp    time.Time // the first cancellation left
+	promised   bool      // accepted, and not only named in an unknown outcome
+	promisedAt time.Time // when the answer came
+	givenUp    time.Time // when the first cancellation was sent
 	paid       bool      // a payment notice was answered 200
 	cancelled  bool      // a cancellation was answered 200
 	end        ending
@@ -45,25 +44,25 @@ type ending struct {
 	Reason   string `json:"reason"`
 
 	found   bool
-	missing bool   // 404, and again
+	missing bool   // answered 404, several times
 	trouble string // why it could not be read
-	away    bool   // there was no answer: nothing is known, and nothing proven
+	away    bool   // there was no answer, so nothing is known and nothing is proven
 }
 
-// ledger has every order that was named, and the contradictions seen on the way.
+// ledger has every order that was named, and all contradictions between answers.
 type ledger struct {
 	mu       sync.Mutex
 	byID     map[string]*order // guarded by mu
-	orders   []*order          // guarded by mu; in the order in which they were named
+	orders   []*order          // in the order in which they were named; guarded by mu
 	promises int               // guarded by mu
-	keys     proofs            // guarded by mu; one key, several orders, or an order and then a refusal
-	shared   proofs            // guarded by mu; one order, several keys
+	keys     proofs            // one key with several orders, or with an order and then a refusal; guarded by mu
+	shared   proofs            // one order with several keys; guarded by mu
 }
 
 func newLedger() *ledger { return &ledger{byID: make(map[string]*order)} }
 
 // place returns the order of that id, and keeps it when it is new. If another key has that id
-// already, it keeps the contradiction, and returns an order that only the caller uses.
+// already, it records the contradiction, and returns an order that only the caller uses.
 func (l *ledger) place(p *purchase, id string) *order {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,21 +92,21 @@ func (l *ledger) size() (orders, promised int) {
 	return len(l.orders), l.promises
 }
 
-// differs notes that a key was answered with two orders.
+// differs records that a key was answered with two orders.
 func (l *ledger) differs(key, first, second string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.keys.add("key %s was answered with order %s and with order %s", key, first, second)
 }
 
-// forgot notes that a key was refused after it had been accepted.
+// forgot records that a key was refused after it had been accepted.
 func (l *ledger) forgot(key, id, code string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.keys.add("key %s has order %s, and its repeat was refused: %s", key, id, code)
 }
 
-// maxProofs is how many proofs of one broken invariant are listed; the others are counted.
+// maxProofs is how many proofs of one broken invariant are listed; further ones are counted.
 const maxProofs = 3
 
 // proofs are the proofs that an invariant is broken.

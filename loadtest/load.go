@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// ErrSale is wrapped by errors about a sale to which a load can't be sent.
+// ErrSale is wrapped by errors about a sale that can't be loaded.
 var ErrSale = errors.New("the sale can't be loaded")
 
-// Load is a load that was not sent yet: an open model, whose requests leave on schedule whatever
-// the answers do.
+// Load is a load that is ready to run. It is an open model: its requests leave on schedule,
+// whatever the answers are.
 type Load struct {
 	cfg   LoadConfig
 	clock clock
@@ -41,7 +41,7 @@ type LoadProgress struct {
 	Length   time.Duration // of the schedule
 }
 
-// load is a load while it runs. Its arrivals are the departures of its plan.
+// load is a load that is running. Its arrivals are the departures of its plan.
 type load struct {
 	run
 	// Fixed after Run began.
@@ -53,19 +53,19 @@ type load struct {
 	callers [][outcomes]atomic.Int64 // answers to purchases, by caller
 
 	mu        sync.Mutex
-	lastLeft  time.Time        // guarded by mu: when the last departure left
+	lastLeft  time.Time        // when the last departure left; guarded by mu
 	dropped   int64            // guarded by mu
 	crowded   int64            // guarded by mu: departures that left late because no place was free
-	known     map[int64]*order // guarded by mu, with its orders' promises; by the departure that a key is named after
-	scheduled *Latency         // guarded by mu: of answers to departures, since they were due
-	service   *Latency         // guarded by mu: of the same, since they were sent
-	confirmed *Latency         // guarded by mu: from the click to the order
+	known     map[int64]*order // orders by the departure after which their key is named; also guards their promises; guarded by mu
+	scheduled *Latency         // answers to departures, from the time when they were due; guarded by mu
+	service   *Latency         // the same answers, from the time when they were sent; guarded by mu
+	confirmed *Latency         // from the click to the order; guarded by mu
 }
 
-// Run sends the load, reads back every order it was promised, and judges. It returns an error when
-// nobody listens at a target, or the sale can't be bought from at all; whatever happens later is in
-// the result. When ctx ends nothing leaves any more; what is under way is waited for, and orders
-// are read back for a while.
+// Run sends the load, reads back every order that it was promised, and judges. If nobody listens at
+// a target, or if the sale can't be bought from at all, it returns an error. Everything that
+// happens later is in the result. When ctx ends, nothing leaves any longer; requests in flight are
+// waited for, and orders are read back for a while.
 func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 	cfg := l.cfg
 	shop, err := newShop(cfg.Targets, credentials{cfg.CallerKeys, cfg.PaymentSecrets}, cfg.RequestTimeout, cfg.Connections, l.clock)
@@ -90,7 +90,7 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = napper.close() }() // a timer has nothing to lose
+	defer func() { _ = napper.close() }() // closing a timer loses nothing
 	r.engine = newEngine(l.clock, r, napper)
 	before := usageNow()
 	r.start = l.clock.now()
@@ -102,7 +102,7 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 	return r.summarize(max(sent.Sub(r.start), 0), generator, ctx.Err() != nil, complete), nil
 }
 
-// readAfterInterrupt is how long orders are read back when a load was ended early.
+// readAfterInterrupt is how long orders are read back after a load was ended early.
 const readAfterInterrupt = 10 * time.Second
 
 // verify reads the orders back and reports whether all were read.
@@ -117,7 +117,7 @@ func (l *load) verify(ctx context.Context) bool {
 	return int(l.read.Load()) == orders
 }
 
-// send lets the departures leave, and what follows them.
+// send lets the departures leave, and the requests that follow them.
 func (l *load) send(ctx context.Context) {
 	l.engine.run(ctx, l.load.Connections, func() func(*turn[task]) {
 		h := newHand(l.shop)
@@ -127,23 +127,23 @@ func (l *load) send(ctx context.Context) {
 
 // task is a request that is due.
 type task struct {
-	number int64 // of the departure, or of the one whose key and order this is about
+	number int64 // the number of the departure, or of the one to whose key and order this belongs
 	action Action
-	order  *order // of follow-ups
+	order  *order // set for a request that follows an order
 	click  time.Time
-	sent   int // how often before
+	sent   int // how often it was sent before
 }
 
 func (l *load) number() int64         { return l.plan.count }
 func (l *load) due(i int64) time.Time { return l.start.Add(l.plan.due(i)) }
 func (l *load) arrive(i int64) task   { return task{number: i} }
 
-// crowdedFrom is how late a departure has to be for its cause to matter. Shorter delays come from
+// crowdedFrom is how late a departure must be for its reason to matter. Shorter delays come from
 // timers and scheduling.
 const crowdedFrom = time.Millisecond
 
-// leaves notes how late a departure is. It is dropped where it could not leave within the time that
-// a request may take.
+// leaves records how late a departure is. If it can't leave within the request timeout, it is
+// dropped.
 func (l *load) leaves(now time.Time, late time.Duration, crowded bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,7 +153,7 @@ func (l *load) leaves(now time.Time, late time.Duration, crowded bool) bool {
 	}
 	l.lastLeft = now
 	if late > crowdedFrom && crowded {
-		l.crowded++ // all others are waiting for answers
+		l.crowded++ // all other workers wait for answers
 		return true
 	}
 	l.tallies.late(late)
@@ -177,12 +177,12 @@ func (l *load) play(h *hand, due time.Time, t *task) {
 	l.press(h, t.number, due, sent)
 }
 
-// count notes the answer to a departure.
+// count records the answer to a departure.
 func (l *load) count(action Action, ans *answer, sent time.Time) {
 	l.tallies.record(action, ans)
 	l.series.record(action, ans)
 	if ans.code == codeConnection {
-		return // no buyer waited for it
+		return // no buyer waited for this answer
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,7 +216,7 @@ func (l *load) press(h *hand, number int64, due, sent time.Time) {
 	case Accepted:
 		l.accept(origin, p, ans, due)
 	case Replayed:
-		goods.took(-l.load.Quantity) // the purchase that took it has counted it
+		goods.took(-l.load.Quantity) // the purchase that took the units has counted them
 		l.accept(origin, p, ans, due)
 	case Unknown:
 		l.name(origin, p, ans, false)
@@ -230,7 +230,7 @@ func (l *load) press(h *hand, number int64, due, sent time.Time) {
 	}
 }
 
-// promise returns the order that a key was promised, if it was.
+// promise returns the order that was promised for a key, if one was.
 func (l *load) promise(origin int64) *order {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -240,8 +240,8 @@ func (l *load) promise(origin int64) *order {
 	return nil
 }
 
-// name notes that the server named an order for a key, and whether it promised it. fresh is true
-// the first time it did.
+// name records that the server named an order for a key, and whether it promised the order. fresh
+// is true for the first time.
 func (l *load) name(origin int64, p *purchase, ans *answer, promised bool) (o *order, fresh bool) {
 	l.mu.Lock()
 	known := l.known[origin]
@@ -251,7 +251,7 @@ func (l *load) name(origin int64, p *purchase, ans *answer, promised bool) (o *o
 		o = l.ledger.place(p, ans.order)
 	}
 	l.mu.Lock()
-	known = l.known[origin] // a double click may have been quicker
+	known = l.known[origin] // a double click may have come first
 	if known == nil {
 		l.known[origin] = o
 	}
@@ -269,10 +269,10 @@ func (l *load) name(origin int64, p *purchase, ans *answer, promised bool) (o *o
 	return o, fresh
 }
 
-// When buyers go on with an order.
+// The times after which buyers continue with an order.
 const (
 	firstPoll  = 50 * time.Millisecond
-	longestGap = time.Second // between polls
+	longestGap = time.Second // between two polls
 	think      = 200 * time.Millisecond
 	thinkMore  = 2 * time.Second
 )
@@ -306,7 +306,7 @@ func (l *load) confirm(d time.Duration) {
 	l.confirmed.record(d)
 }
 
-// settle sends what follows an order: it is asked for, paid, or cancelled.
+// settle sends the request that follows an order: a read, a payment, or a cancellation.
 func (l *load) settle(h *hand, due time.Time, t *task) {
 	t.sent++
 	var ans *answer
@@ -340,7 +340,7 @@ func (l *load) watch(stage Stage, f func()) {
 	watch(l.load.ProgressEvery, tell, f)
 }
 
-// far returns the progress of the load.
+// far returns how far the load is.
 func (l *load) far(stage Stage) LoadProgress {
 	orders, promised := l.ledger.size()
 	p := LoadProgress{
@@ -357,7 +357,7 @@ func (l *load) far(stage Stage) LoadProgress {
 	return p
 }
 
-// usage has the resources that the process had used at a time.
+// usage has the resources that the process has used until a time.
 type usage struct {
 	at      time.Time
 	cpu     time.Duration
@@ -375,7 +375,7 @@ func usageNow() usage {
 	return u
 }
 
-// since returns the use since before; the memory is the present total.
+// since returns the use since before; for memory it returns the current total.
 func (u usage) since(before usage) Generator {
 	return Generator{
 		Elapsed: u.at.Sub(before.at), CPU: u.cpu - before.cpu, CPUKnown: u.cpuSeen && before.cpuSeen, Cores: runtime.GOMAXPROCS(0),

@@ -171,7 +171,7 @@ func TestLoad_AStallShowsInEveryScheduledLatency(t *testing.T) {
 	if slow := r.Scheduled.Quantile(0.72); r.Scheduled.Max() < stall || slow < stall/2 {
 		t.Errorf("since due: max %v, p72 %v; want at least %v and %v", r.Scheduled.Max(), slow, stall, stall/2)
 	}
-	// A closed model would see only the two that were under way.
+	// A closed model would see only the two that were in progress.
 	if r.Crowded < 150 || r.Left != 500 {
 		t.Errorf("%d of %d departures waited for a connection, want all of the stall", r.Crowded, r.Left)
 	}

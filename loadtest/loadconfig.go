@@ -9,47 +9,48 @@ import (
 	"unicode/utf8"
 )
 
-// LoadConfig describes a load: requests that leave on a schedule, whatever the answers do.
+// LoadConfig describes a load: requests that leave on a schedule, whatever the answers are.
 // DefaultLoadConfig has a value for everything but the sale and the phases.
 type LoadConfig struct {
-	// Targets are the base URLs of public listeners of one shop; departures go to them in turn.
+	// Targets are the base URLs of public listeners of one shop; departures use them in turn.
 	Targets []string
-	// CallerKeys are sent as bearer tokens: each purchase comes from one of the callers that see
-	// its sale, each as often.
+	// CallerKeys are sent as bearer tokens. Each purchase comes from one of the callers that see
+	// its sale, all equally often.
 	CallerKeys []string
-	// Items are what is bought, Quantity how many units at a time. Each activity is bought from as
-	// often.
+	// Items are the items to buy, and Quantity is the number of units per purchase. All activities
+	// get the same number of purchases.
 	Items    []Item
 	Quantity int
 	// Zipf is how uneven the demand for an activity's items is: the k-th of Items is bought in
-	// proportion to k^-Zipf. 0 is even; in shops it is about 1.
+	// proportion to k^-Zipf. 0 means that all are bought equally; in shops it is about 1.
 	Zipf float64
-	// PaymentSecrets of the items' merchants are needed to pay.
+	// PaymentSecrets are the payment secrets of the items' merchants. They are needed to pay.
 	PaymentSecrets []string
 
 	// Users is the number of users; each purchase is by one of them.
 	Users int
-	// Seed decides the kind and the user of each departure. Names of users and keys contain it.
+	// Seed decides the kind and the user of each departure. It is a part of all names of users and
+	// keys.
 	Seed uint64
 	// Phases have the rates and mixes over time.
 	Phases []Phase
 
 	// Connections is the most requests in flight, and the most connections to each target. A
-	// departure without a free place leaves as soon as there is one; its latency counts from when
-	// it was due.
+	// departure without a free place leaves as soon as there is one. Its latency counts from the
+	// time when it was due.
 	Connections int
-	// RequestTimeout is how long a request may take before its outcome counts as not known. A
+	// RequestTimeout is how long a request may take before its outcome counts as unknown. A
 	// departure that could not leave within it is dropped.
 	RequestTimeout time.Duration
-	// Attempts is how often a payment or a cancellation is sent at most, while the answer says to
-	// come again or doesn't come. Purchases are sent once: their departures are fixed.
+	// Attempts is how many times a payment or a cancellation is sent at most, if the answers ask
+	// for a repeat or don't come. Purchases are sent once, because their departures are fixed.
 	Attempts int
 	// PollFor is how long a buyer asks for an order that isn't confirmed.
 	PollFor time.Duration
 	// VerifyWithin is how long orders may take after the load to read as settled.
 	VerifyWithin time.Duration
 
-	// Progress, when set, is called from one goroutine every ProgressEvery and once at the end of
+	// Progress, if set, is called from one goroutine every ProgressEvery and once at the end of
 	// each stage. It must not block.
 	Progress      func(LoadProgress)
 	ProgressEvery time.Duration
@@ -64,7 +65,7 @@ func DefaultLoadConfig() LoadConfig {
 		// Enough for 5,000 answers a second that take 100 ms each; every place costs some 20 KB
 		// with its connection.
 		Connections:    512,
-		RequestTimeout: 10 * time.Second, // longer than the accept deadline of two seconds: a slow answer is still an answer
+		RequestTimeout: 10 * time.Second, // longer than the accept deadline of two seconds, because a slow answer is still an answer
 		Attempts:       6,
 		PollFor:        10 * time.Second,
 		VerifyWithin:   30 * time.Second,
@@ -77,7 +78,7 @@ func DefaultLoadConfig() LoadConfig {
 const (
 	maxTargets = 64
 	maxCallers = 64     // each reads the page of each activity before the load
-	maxItems   = 10_000 // all activities together
+	maxItems   = 10_000 // of all activities together
 	maxZipf    = 10
 	maxUsers   = 1_000_000_000
 	maxPhases  = 1_000
@@ -85,7 +86,7 @@ const (
 	maxCount   = 1_000_000_000
 )
 
-// Validate returns all mistakes in the config, a line for each.
+// Validate returns all mistakes in the config, one on each line.
 func (c *LoadConfig) Validate() error {
 	var wrong flaws
 	if len(c.Targets) < 1 || len(c.Targets) > maxTargets {
@@ -98,11 +99,11 @@ func (c *LoadConfig) Validate() error {
 		wrong.add("caller-key: is required, and at most %d of them", maxCallers)
 	}
 	for i, key := range c.CallerKeys {
-		if !plain(key) || key == "" { // not shown: it is a secret
+		if !plain(key) || key == "" { // the key is not shown, because it is secret
 			wrong.add("caller-key: number %d is not visible ASCII without quotes and backslashes", i+1)
 		}
 	}
-	if !(c.Zipf >= 0 && c.Zipf <= maxZipf) { // NaN too
+	if !(c.Zipf >= 0 && c.Zipf <= maxZipf) { // this form refuses NaN, too
 		wrong.add("zipf: %v is not between 0 and %d", c.Zipf, maxZipf)
 	}
 	c.validateItems(&wrong)
@@ -118,7 +119,7 @@ func (c *LoadConfig) Validate() error {
 	return errors.Join(wrong...)
 }
 
-// validateItems checks what is bought.
+// validateItems checks the items to buy.
 func (c *LoadConfig) validateItems(wrong *flaws) {
 	if len(c.Items) == 0 {
 		wrong.add("activity: is required")
@@ -138,7 +139,7 @@ func (c *LoadConfig) validateItems(wrong *flaws) {
 		case !utf8.ValidString(item.SKU) || strings.ContainsFunc(item.SKU, unicode.IsControl):
 			wrong.add("sku: %q has characters that nobody can read", item.SKU)
 		case seen[name]:
-			wrong.add("sku: %s is there twice", &name)
+			wrong.add("sku: %s occurs twice", &name)
 		}
 		seen[name] = true
 		for _, n := range []struct {
@@ -171,7 +172,7 @@ func (c *LoadConfig) validatePhases(wrong *flaws) {
 			wrong.add("duration: %v is not above zero and up to %v", p.Duration, maxTime)
 		}
 		for _, rate := range []float64{p.From, p.To} {
-			if !(rate >= 0 && rate <= maxRate) { // NaN too
+			if !(rate >= 0 && rate <= maxRate) { // this form refuses NaN, too
 				wrong.add("rate: %v is not between 0 and %d a second", rate, maxRate)
 			}
 		}
@@ -184,7 +185,7 @@ func (c *LoadConfig) validatePhases(wrong *flaws) {
 	case length > maxTime:
 		wrong.add("duration: all phases together are longer than %v", maxTime)
 	case total < 1:
-		wrong.add("rate: nothing leaves: it is below one request in the whole time")
+		wrong.add("rate: nothing leaves, because it is below one request in the whole time")
 	case total > maxCount:
 		wrong.add("rate: %.0f requests are more than %d", total, maxCount)
 	}
@@ -193,7 +194,7 @@ func (c *LoadConfig) validatePhases(wrong *flaws) {
 	}
 }
 
-// Validate returns all mistakes in the mix, a line for each.
+// Validate returns all mistakes in the mix, one on each line.
 func (m *Mix) Validate() error {
 	var wrong flaws
 	m.validate(&wrong)
@@ -205,13 +206,13 @@ func (m *Mix) validate(wrong *flaws) {
 		{"browse", m.Browse}, {"repeat", m.Repeat}, {"double-click", m.DoubleClick}, {"poll", m.Poll}, {"pay", m.Pay}, {"cancel", m.Cancel},
 	})
 	wrong.endings(m.Pay, m.Cancel)
-	// Something has to be repeated.
+	// Some purchases must be new, so that there is something to repeat.
 	if m.Repeat+m.DoubleClick > 0.9 {
 		wrong.add("repeat and double-click: are %v together, 0.9 is the most", m.Repeat+m.DoubleClick)
 	}
 }
 
-// crowd returns the config as the parts see it that both kinds of load share.
+// crowd returns the part of the config that crowds and loads share.
 func (c *LoadConfig) crowd() Config {
 	out := DefaultConfig()
 	out.Quantity, out.Buyers, out.Seed = c.Quantity, min(c.Users, maxBuyers), c.Seed

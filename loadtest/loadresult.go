@@ -10,45 +10,45 @@ import (
 // Generator has the load generator's measurements of itself.
 type Generator struct {
 	Elapsed     time.Duration // until the last answer
-	CPU         time.Duration // of the whole process
+	CPU         time.Duration // processor time of the whole process
 	CPUKnown    bool
 	Cores       int
 	Collections int // garbage collections
 	Pauses      time.Duration
-	Memory      int64 // bytes that the process has from the system
+	Memory      int64 // bytes that the process has got from the system
 }
 
 // LoadResult is the result of a load. The caller owns it.
 type LoadResult struct {
-	Result // without Served; Lag is of departures that left late though a place was free for them
+	Result // without Served; its Lag covers departures that left late although a place was free
 
 	Browse, Poll Tally
 	Planned      int64 // departures
 	Left         int64 // departures that were sent
-	Dropped      int64 // departures that were later than a request may take, and not sent
+	Dropped      int64 // departures that could not leave within the request timeout, and were not sent
 	Crowded      int64 // departures that left late because all places were waiting for answers
 	Connections  int
-	Length       time.Duration // of the schedule
+	Length       time.Duration // length of the schedule
 	Leaving      time.Duration // from the start until the last departure left
-	Stopped      time.Duration // from the start until it was ended early; 0 where it wasn't
-	Due          float64       // departures that were due until then
-	Scheduled    *Latency      // of the answers to departures, since they were due; connections that broke are left out
-	Service      *Latency      // of the same, since they were sent
+	Stopped      time.Duration // from the start until it was ended early; 0 if it wasn't
+	Due          float64       // departures that were due by then
+	Scheduled    *Latency      // latency of answers to departures, from the time when they were due; without broken connections
+	Service      *Latency      // latency of the same answers, from the time when they were sent
 	Confirmed    *Latency      // from the click until the buyer saw the order
 	Created      int           // orders that were named and exist
 	Unread       int           // orders that could not be read back
 	ReadBack     bool          // all orders were read back
-	Items        []Part        // the goods, as the load has them
-	Callers      []Part        // as the load has them; a key is a secret, so they are numbers
+	Items        []Part        // in the order of the load's goods
+	Callers      []Part        // in the order of the load's callers; a key is secret, so they have numbers
 	Series       []Stretch
 	SlotWidth    time.Duration
 	Generator    Generator
 }
 
-// Total returns how many requests were sent, those that read orders back afterwards left out.
+// Total returns how many requests were sent, without those that read orders back afterwards.
 func (r *LoadResult) Total() int64 { return r.Requests() + r.Browse.Sent + r.Poll.Sent }
 
-// Answered returns how many of them were answered.
+// Answered returns how many requests were answered.
 func (r *LoadResult) Answered() int64 {
 	n := r.Total()
 	for _, t := range r.tallies() {
@@ -57,8 +57,8 @@ func (r *LoadResult) Answered() int64 {
 	return n
 }
 
-// Errors returns how many of them ended without an answer, or with one that a valid request to a
-// healthy server never gets.
+// Errors returns how many requests ended without an answer, or with an answer that a healthy server
+// never gives to a valid request.
 func (r *LoadResult) Errors() int64 {
 	n := int64(0)
 	for _, t := range r.tallies() {
@@ -71,13 +71,13 @@ func (r *LoadResult) tallies() []*Tally {
 	return []*Tally{&r.Buy, &r.Browse, &r.Poll, &r.Pay, &r.Cancel}
 }
 
-// Part is the purchases of one item, or of one caller.
+// Part has the purchases of one item, or of one caller.
 type Part struct {
 	Name   string
 	Counts [outcomes]int64
 }
 
-// Sent returns how many there were.
+// Sent returns the number of purchases.
 func (p *Part) Sent() int64 {
 	n := int64(0)
 	for _, one := range p.Counts {
@@ -86,8 +86,7 @@ func (p *Part) Sent() int64 {
 	return n
 }
 
-// lasted returns how long departures left, or were to: the time of the schedule, or the time until
-// the load was ended early.
+// lasted returns the length of the schedule, or the time until the load was ended early.
 func (r *LoadResult) lasted() time.Duration {
 	if r.Stopped > 0 {
 		return max(r.Leaving, r.Stopped)
@@ -95,11 +94,10 @@ func (r *LoadResult) lasted() time.Duration {
 	return max(r.Leaving, r.Length)
 }
 
-// AchievedRate returns how many departures left per second of the time that the load lasted.
+// AchievedRate returns the rate of departures that left, per second.
 func (r *LoadResult) AchievedRate() float64 { return perSecond(float64(r.Left), r.lasted()) }
 
-// OfferedRate returns how many were due per second of the schedule, or of the time until the load
-// was ended early.
+// OfferedRate returns the rate of departures that were due, per second.
 func (r *LoadResult) OfferedRate() float64 {
 	if r.Stopped > 0 {
 		return perSecond(r.Due, r.Stopped)
@@ -114,9 +112,9 @@ func perSecond(n float64, of time.Duration) float64 {
 	return n / of.Seconds()
 }
 
-// Bounds of a generator that can be believed.
+// The bounds within which a generator can be trusted.
 const (
-	// trustedLag is how late one departure in a hundred may leave by the generator's own fault.
+	// trustedLag is how late one departure in a hundred may leave because of the generator itself.
 	trustedLag = 10 * time.Millisecond
 	// trustedCrowded is the share of departures that may have waited for a place.
 	trustedCrowded = 0.01
@@ -141,7 +139,7 @@ func (r *LoadResult) Warnings() []string {
 	return out
 }
 
-// summarize sums up. Nobody else touches the load any more.
+// summarize makes the result. No other goroutine may use the load any longer.
 func (l *load) summarize(elapsed time.Duration, g Generator, interrupted, readBack bool) *LoadResult {
 	out := &LoadResult{
 		Result: *l.result(elapsed, !readBack),
@@ -153,7 +151,7 @@ func (l *load) summarize(elapsed time.Duration, g Generator, interrupted, readBa
 	}
 	until := l.plan.length
 	if stopped := l.engine.stopped; !stopped.IsZero() {
-		out.Stopped = max(stopped.Sub(l.start), 1) // not none
+		out.Stopped = max(stopped.Sub(l.start), 1) // zero would mean that it wasn't stopped
 		until = min(until, max(out.Stopped, out.Leaving))
 		out.Due = l.plan.sum(out.Stopped)
 	}
@@ -188,7 +186,7 @@ func part(name string, counts *[outcomes]atomic.Int64) Part {
 	return p
 }
 
-// exists reports whether an order read as one that was made.
+// exists reports whether an order was read back as an existing order.
 func (o *order) exists() bool {
 	switch o.end.Status {
 	case statusPending, statusPaid, statusRefundDue, statusRefunded:

@@ -15,10 +15,10 @@ const (
 	Buy Action = iota
 	Pay
 	Cancel
-	Read    // an order, after the crowd has gone
-	Poll    // an order, by a buyer who waits for it
-	Browse  // the sale's page
-	actions // their number
+	Read    // read an order after the crowd has gone
+	Poll    // read an order, by a buyer who waits for it
+	Browse  // read the sale's page
+	actions // the number of actions
 )
 
 // String returns the action's name.
@@ -32,7 +32,7 @@ type Outcome uint8
 // The outcomes. Each request has exactly one.
 const (
 	Accepted      Outcome = iota // 201 or 202: this key has an order now
-	Replayed                     // the same, and the server says that it had the key already
+	Replayed                     // the same, and the server says that the key was used before
 	Done                         // 200 to a payment, a cancellation or a read
 	SoldOut                      // 409 sold-out
 	PurchaseLimit                // 409 purchase-limit
@@ -41,8 +41,8 @@ const (
 	Shed                         // 503 overloaded: nothing happened
 	Degraded                     // 503 degraded: switched off or paused, nothing happened
 	Unknown                      // 503 that names the order: it may have happened
-	Failed                       // no answer, or one that a sound request to a sound server never gets
-	outcomes                     // their number
+	Failed                       // no answer, or one that a healthy server never gives to a valid request
+	outcomes                     // the number of outcomes
 )
 
 // String returns the outcome's name, as reports write it.
@@ -55,7 +55,7 @@ func (o Outcome) String() string {
 // Decided reports whether the outcome is a refusal that the same request will get again.
 func (o Outcome) Decided() bool { return o == SoldOut || o == PurchaseLimit || o == Refused }
 
-// Codes of requests that got no answer or an unreadable one; they stand beside the server's own
+// Codes of requests that got no answer, or an unreadable one. They are used like the server's own
 // codes.
 const (
 	codeTimeout    = "no-answer-in-time"
@@ -120,7 +120,7 @@ func classifyDecided(code string) Outcome {
 	}
 }
 
-// statusCode names an answer that has no code of its own, without allocating for the usual ones.
+// statusCode names an answer without a code of its own. It doesn't allocate for frequent ones.
 func statusCode(status int) string {
 	switch status {
 	case 200:

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// napFrom is from which pause on a napper isn't needed. The runtime's timers wake up to a
-// millisecond late on Linux where nothing else is running, which would be charged to the server.
+// napFrom is the length of a pause from which a napper isn't needed. On Linux the runtime's timers
+// may be up to a millisecond late on an idle machine, and that would count against the server.
 const napFrom = time.Millisecond
 
-// napper sleeps the last bit of a pause on a timer of the kernel (timerfd_create(2)), some 70 µs
-// late. The runtime waits for it together with all connections: a plain nanosleep would keep one of
-// the processors from those whose answers are there.
+// napper sleeps the last part of a pause on a timer of the kernel (timerfd_create(2)), which is
+// some 70 µs late. The runtime waits for this timer together with all connections. A plain
+// nanosleep would block a processor while answers are waiting.
 type napper struct {
 	file *os.File
 	fd   int
@@ -28,7 +28,7 @@ func newNapper() (*napper, error) {
 	return &napper{os.NewFile(uintptr(fd), "timer"), fd}, nil
 }
 
-// nap sleeps for d. Only one may nap at a time.
+// nap sleeps for d. Only one nap at a time is allowed.
 func (n *napper) nap(d time.Duration) error {
 	if d <= 0 {
 		return nil

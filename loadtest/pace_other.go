@@ -4,8 +4,7 @@ package loadtest
 
 import "time"
 
-// napFrom is from which pause on a napper isn't needed: where the runtime's timers are sharp, from
-// none.
+// napFrom is zero, because here the runtime's timers are exact enough for every pause.
 const napFrom = 0
 
 // napper sleeps.

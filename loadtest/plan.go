@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Phase is a part of a load: for Duration the rate of departures goes evenly from From to To, per
-// second.
+// Phase is a part of a load. During Duration, the rate of departures changes evenly from From to
+// To, per second.
 type Phase struct {
 	Name     string
 	Duration time.Duration
@@ -17,21 +17,21 @@ type Phase struct {
 
 // Mix has the kinds of departures of a phase, as shares from 0 to 1.
 type Mix struct {
-	Browse      float64 // of departures: look at the sale's page; the others are purchases
-	Repeat      float64 // of purchases: an earlier one again, with its key, from a few seconds before
-	DoubleClick float64 // of purchases: the one just before again, with its key
+	Browse      float64 // share of departures that read the sale's page; the others are purchases
+	Repeat      float64 // share of purchases that repeat one from a few seconds before, with its key
+	DoubleClick float64 // share of purchases that repeat the one just before, with its key
 	Poll        float64 // of accepted orders: are asked for until they are confirmed
 	Pay         float64 // of accepted orders: are paid
 	Cancel      float64 // of accepted orders: are cancelled; the rest is left alone
 }
 
-// DefaultMix is a crowd that only buys, one press in ten again after a moment and one in twenty a
-// double click.
+// DefaultMix is a crowd that only buys. One press in ten is repeated after a moment, and one in
+// twenty is a double click.
 func DefaultMix() Mix { return Mix{Repeat: 0.1, DoubleClick: 0.05} }
 
-// plan has the due time and the kind of each departure of a load. It is a function of phases and
-// seed, needs memory for neither departures nor users, and is fixed before the first one leaves: a
-// slow answer delays nobody.
+// plan has the due time and the kind of each departure of a load. It depends only on phases and
+// seed, and needs no memory for departures or users. It is fixed before the first departure leaves,
+// so that a slow answer delays no other request.
 type plan struct {
 	segments []segment // those with departures
 	count    int64
@@ -41,7 +41,7 @@ type plan struct {
 	taste    taste
 }
 
-// segment is a phase, with what came before it.
+// segment is a phase, and the sums of the phases before it.
 type segment struct {
 	phase *Phase
 	start time.Duration
@@ -71,11 +71,11 @@ func (p *plan) at(i int64) *segment {
 	return &p.segments[min(n, len(p.segments)-1)]
 }
 
-// due returns when departure i is to leave, from the start.
+// due returns when departure i must leave, counted from the start.
 func (p *plan) due(i int64) time.Duration {
 	s := p.at(i)
-	// The sum of the rate is from·t + slope·t²/2; solved for t in the form that loses no digits
-	// where the slope is small.
+	// The sum of the rate is from·t + slope·t²/2; solved for t in the form that stays exact for a
+	// small slope.
 	n, from := max(float64(i)-s.base, 0), s.phase.From
 	slope := (s.phase.To - from) / s.phase.Duration.Seconds()
 	if root := from + math.Sqrt(max(from*from+2*slope*n, 0)); root > 0 {
@@ -95,7 +95,7 @@ func (p *plan) rate(t time.Duration) float64 {
 	return 0
 }
 
-// Dice of a departure: each decides one thing.
+// The dice of a departure. Each decides one thing.
 const (
 	dieCaller uint64 = iota
 	dieKind
@@ -107,7 +107,7 @@ const (
 	dieItem // the eighth, and the last
 )
 
-// dice returns 64 random bits that depend on the seed, a number and a die alone (splitmix64).
+// dice returns 64 random bits that depend only on the seed, a number and a die (splitmix64).
 func (p *plan) dice(i int64, die uint64) uint64 {
 	x := p.seed + (uint64(i)*8+die)*0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -115,7 +115,7 @@ func (p *plan) dice(i int64, die uint64) uint64 {
 	return x ^ x>>31
 }
 
-// share returns the same as a number from 0 to below 1.
+// share returns these bits as a number that is at least 0 and below 1.
 func (p *plan) share(i int64, die uint64) float64 { return float64(p.dice(i, die)>>11) / (1 << 53) }
 
 // kind is the kind of a departure.
@@ -143,14 +143,14 @@ func (p *plan) kind(i int64) kind {
 	return buying
 }
 
-// comesBackWithin is how long ago the purchase was, at most, that is repeated.
+// comesBackWithin is the greatest age of a purchase that is repeated.
 const comesBackWithin = 3 * time.Second
 
 // maxLookBack bounds the search for a purchase to repeat.
 const maxLookBack = 1000
 
-// origin returns the departure whose key departure i uses: its own, or an earlier one's. One that
-// finds none before it is the first of its key.
+// origin returns the departure whose key departure i uses: its own, or an earlier one's. If there
+// is no earlier one, the departure is the first with its key.
 func (p *plan) origin(i int64) int64 {
 	from := i - 1
 	switch p.kind(i) {
@@ -171,16 +171,16 @@ func (p *plan) origin(i int64) int64 {
 	return i
 }
 
-// user returns the user of departure i, a number below the number of users.
+// user returns the user of departure i, which is below the number of users.
 func (p *plan) user(i int64) uint64 { return p.dice(i, dieUser) % p.users }
 
-// goods returns what departure i buys or looks at, and by which caller it does.
+// goods returns the item that departure i buys or reads, and the caller that does it.
 func (p *plan) goods(i int64) (g *goods, caller int) {
 	g = p.taste.of(p.share(i, dieItem))
 	return g, g.callers[p.dice(i, dieCaller)%uint64(len(g.callers))]
 }
 
-// sum returns how many departures were due by a time from the start.
+// sum returns how many departures are due within a time from the start.
 func (p *plan) sum(t time.Duration) float64 {
 	total := 0.0
 	for i := range p.segments {

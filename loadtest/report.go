@@ -309,7 +309,7 @@ func (c *chart) path(color, dashes string) {
 	c.f(`d="`)
 }
 
-// latencyLine draws the latencies of slots over time, with a gap where nothing was answered.
+// latencyLine draws the latencies of slots over time, with a gap if nothing was answered.
 func (c *chart) latencyLine(s *SeriesReport, of func(*SlotReport) float64, color, dashes string) {
 	c.path(color, dashes)
 	gap := true
@@ -325,8 +325,7 @@ func (c *chart) latencyLine(s *SeriesReport, of func(*SlotReport) float64, color
 	c.f(`"/>`)
 }
 
-// latencyRange returns the lowest median and the highest p99 of slots; high is 0 where there are
-// none.
+// latencyRange returns the lowest median and the highest p99 of slots; high is 0 if there are none.
 func (s *SeriesReport) latencyRange() (low, high float64) {
 	low = 1e9
 	for i := range s.Slots {

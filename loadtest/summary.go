@@ -128,8 +128,8 @@ type Verdict string
 
 // The verdicts; a broken invariant weighs more than a missed SLO, that more than orders that
 // couldn't be read back, that more than an interruption, and that more than a load of which nothing
-// came: where no purchase was accepted, or every payment or cancellation ended in an error, no
-// promise could be broken.
+// came: if no purchase was accepted, or every payment or cancellation ended in an error, no promise
+// could be broken.
 const (
 	Passed      Verdict = "passed"
 	Nothing     Verdict = "nothing"

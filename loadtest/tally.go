@@ -7,8 +7,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Range and resolution of every histogram: what is faster than a microsecond or slower than a
-// minute is counted at the edge.
+// Range and resolution of every histogram: latencies below a microsecond or above a minute are
+// counted at the edge.
 const (
 	shortestLatency = time.Microsecond
 	longestLatency  = time.Minute
@@ -79,7 +79,7 @@ type Tally struct {
 	Sent    int64
 	Counts  [outcomes]int64
 	Latency [outcomes]*Latency // nil where the outcome never came
-	Codes   map[string]int64   // the server's codes; the status where there is none
+	Codes   map[string]int64   // the server's codes; the status if there is none
 }
 
 // Count returns how many answers had one of the outcomes.

@@ -63,7 +63,7 @@ func (r *run) check(ctx context.Context) {
 }
 
 // readBack asks for an order until it has left the queue, is missing for good, or time is up, and
-// notes how it reads. To leave the queue it has until the deadline.
+// records how it reads. To leave the queue it has until the deadline.
 func (r *run) readBack(ctx context.Context, h *hand, o *order, deadline time.Time, unanswered *patience) {
 	for missing := 0; ; {
 		now := r.clock.now()

@@ -28,7 +28,7 @@ type Activity struct {
 	EndsAt        time.Time // exclusive
 	PaymentWindow time.Duration
 	EndedAt       time.Time // when it was ended by hand; zero otherwise
-	Archive       Archive   // of its orders; zero while there is none
+	Archive       Archive   // of its orders; zero if there is none
 	Items         []Item
 }
 
@@ -39,12 +39,12 @@ type Archive struct {
 	Sum string    // SHA-256 of the export, in hex
 }
 
-// Equal reports whether two archives are the same one.
+// Equal reports whether two archives are equal.
 func (a Archive) Equal(b Archive) bool { return a.Sum == b.Sum && a.At.Equal(b.At) }
 
 // Item is one SKU of an activity.
 type Item struct {
-	ID        inventory.ItemID // given by the store
+	ID        inventory.ItemID // set by the store
 	SKU       SKU
 	Price     Money
 	Quantity  int64 // total units: the first quantity, plus restocks
@@ -53,8 +53,8 @@ type Item struct {
 	Spread    int   // over how many shards the item is spread; at least 1
 }
 
-// OrderBound returns the most orders that one buyer may make of the item, cancelled ones included:
-// without a bound, buying and cancelling in a loop would fill Redis (L8).
+// OrderBound returns the most orders that one buyer may make of the item, including cancelled ones.
+// Without a bound, buying and cancelling in a loop would fill Redis (L8).
 func (i *Item) OrderBound() int {
 	if i.MaxOrders > 0 {
 		return i.MaxOrders

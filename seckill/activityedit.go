@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Clone copies an activity, with its items. It is nil for nil.
+// Clone copies an activity, with its items. A nil activity gives nil.
 func (a *Activity) Clone() *Activity {
 	if a == nil {
 		return nil
@@ -19,17 +19,17 @@ func (a *Activity) Clone() *Activity {
 	return &out
 }
 
-// ActivityEdit is a change of an activity under way, inside a store's transaction that has its
-// rows. It decides what becomes of the stock rows; a store writes it.
+// ActivityEdit is a change of an activity in progress, inside a store's transaction that has locked
+// its rows. It decides how the stock rows change, and a store writes them.
 type ActivityEdit struct {
-	Old, Next    *Activity // Old is nil where the activity is new
+	Old, Next    *Activity // Old is nil for a new activity
 	WasPublished bool      // it was on sale before
-	Shards       int       // the installation's
+	Shards       int       // of the installation
 
 	// What Settle finds out.
-	Published bool                       // it is or was on sale afterwards
+	Published bool                       // it is on sale afterwards, or was before
 	Known     map[inventory.ItemID]*Item // of Old
-	Made      map[StockKey]int64         // stock rows that are to be made, with their totals
+	Made      map[StockKey]int64         // stock rows to make, with their totals
 }
 
 // Deletes reports whether the activity is to be deleted: Next is nil. An error says that it can't
@@ -44,8 +44,8 @@ func (e *ActivityEdit) Deletes() (bool, error) {
 	return true, nil
 }
 
-// Settle makes of Next what will be stored: its times to the microsecond, and the quantities of
-// items that were on sale as they are. An error says which item can't be what is asked for.
+// Settle completes Next to what will be stored: its times are rounded to the microsecond, and items
+// that were on sale keep their quantities. An error says which item can't be changed as wanted.
 func (e *ActivityEdit) Settle() error {
 	a := e.Next
 	for _, t := range []*time.Time{&a.StartsAt, &a.EndsAt, &a.EndedAt, &a.Archive.At} {
@@ -73,7 +73,7 @@ func (e *ActivityEdit) Settle() error {
 		was := e.Known[item.ID]
 		switch {
 		case was == nil || was.SKU != item.SKU || seen[item.ID]:
-			return fmt.Errorf("item %d is not the activity's %s", item.ID, item.SKU)
+			return fmt.Errorf("item %d is not the item %s of the activity", item.ID, item.SKU)
 		case e.WasPublished && item.Spread < was.Spread:
 			return fmt.Errorf("item %s: it was on sale on %d shards, and can't be on %d", item.SKU, was.Spread, item.Spread)
 		case e.WasPublished:
@@ -82,7 +82,7 @@ func (e *ActivityEdit) Settle() error {
 		seen[item.ID] = true
 	}
 	if e.WasPublished && len(seen) != len(e.Known) {
-		return errors.New("an item that was on sale is left out")
+		return errors.New("an item that was on sale is missing")
 	}
 	return nil
 }
@@ -92,12 +92,12 @@ func (e *ActivityEdit) ItemsChanged() bool {
 	return e.Old == nil || !slices.Equal(e.Old.Items, e.Next.Items)
 }
 
-// ChangeRows decides about the stock rows of an item that changes. anew says that the existing rows
-// must be deleted first.
+// ChangeRows decides about the stock rows of an item that changes. anew means that the existing
+// rows must be deleted first.
 func (e *ActivityEdit) ChangeRows(was, item *Item) (anew bool) {
 	switch {
 	case e.WasPublished:
-		for i := was.Spread; i < item.Spread; i++ { // empty ones: units are moved there
+		for i := was.Spread; i < item.Spread; i++ { // empty ones; a mover brings units later
 			e.Made[StockKey{item.ID, inventory.ShardAt(item.ID, i, e.Shards)}] = 0
 		}
 	case was.Quantity != item.Quantity || was.Spread != item.Spread:

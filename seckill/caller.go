@@ -14,13 +14,13 @@ type Caller struct {
 	CallerRef
 	Name    string
 	Rights  Rights
-	Shadow  bool // its traffic is a load test, and is refused first under load
+	Shadow  bool // this caller sends a load test; under load, its requests are refused first
 	Revoked bool // none of its keys is valid
 	Created time.Time
 	Keys    []CallerKey // in the order in which they were made
 }
 
-// KeyID names a key of a caller. It is no secret.
+// KeyID names a key of a caller. It is not secret.
 type KeyID string
 
 // CallerKey is a key of a caller, without the key itself.
@@ -52,7 +52,7 @@ const (
 	maxDeadKeys = 20
 )
 
-// Answers of a caller's changes that are decisions.
+// Answers of a caller's changes that are decisions, not failures.
 var (
 	// ErrTooMany means that the maximum number is reached.
 	ErrTooMany = errors.New("too many")
@@ -60,7 +60,7 @@ var (
 	ErrRevoked = errors.New("revoked")
 )
 
-// Clone copies a caller, with its keys. It is nil for nil.
+// Clone copies a caller, with its keys. A nil caller gives nil.
 func (c *Caller) Clone() *Caller {
 	if c == nil {
 		return nil
@@ -95,8 +95,8 @@ func SetRevoked(old *Caller, revoked bool) (*Caller, error) {
 	return old, nil
 }
 
-// AddKey gives the caller one more key, made at now. The oldest of too many dead keys are
-// forgotten.
+// AddKey gives the caller one more key, made at now. If there are too many dead keys, the oldest
+// are forgotten.
 func (c *Caller) AddKey(key CallerKey, now time.Time) error {
 	live, dead := 0, 0
 	for i := range c.Keys {
@@ -125,7 +125,7 @@ func (c *Caller) AddKey(key CallerKey, now time.Time) error {
 	return nil
 }
 
-// Retire makes every live key except one expire after overlap at the latest; 0 is at once.
+// Retire makes every live key except one expire after overlap at the latest; 0 ends them at once.
 func (c *Caller) Retire(but KeyID, now time.Time, overlap time.Duration) {
 	until := now.Add(overlap)
 	for i := range c.Keys {
@@ -197,7 +197,7 @@ func MerchantEdit(old *Merchant, now time.Time, change func(*Merchant, time.Time
 	if old != nil && next.same(old) {
 		return next, r, false, nil
 	}
-	if !now.Before(next.FormerUntil) { // it isn't valid any more
+	if !now.Before(next.FormerUntil) { // the former secret isn't valid any more
 		next.FormerSecret, next.FormerUntil = "", time.Time{}
 	}
 	r, err = RecordMerchant(old, next)
@@ -222,7 +222,7 @@ func CallerEdit(old *Caller, now time.Time, change func(*Caller, time.Time) (*Ca
 	return next, r, true, err
 }
 
-// LostKeys returns the keys of before, which may be nil, that after doesn't have.
+// LostKeys returns the keys that before has and after doesn't have. before may be nil.
 func LostKeys(before, after *Caller) (lost []KeyID) {
 	if before == nil {
 		return nil

@@ -13,8 +13,8 @@ import (
 // Catalog is an immutable snapshot of merchants, callers and activities, indexed for the hot path.
 // Its lookups don't allocate and keep nothing of their arguments. A nil Catalog is empty.
 //
-// The next catalog shares all unchanged parts with it: the cost of a change depends on its own
-// size, not on the catalog's (see stripes and itemTable).
+// The next catalog shares all unchanged parts with it, so that the cost of a change depends on its
+// own size, not on the catalog's (see stripes and itemTable).
 type Catalog struct {
 	Version CatalogVersion
 	Loaded  time.Time // on this process's clock
@@ -25,8 +25,8 @@ type Catalog struct {
 	keys       stripes[[32]byte, *Credential]
 	byName     stripes[CallerRef, *Caller]
 	activities stripes[ActivityID, *Sale]
-	spread     stripes[ActivityID, *Sale] // those with items that are spread over shards
-	onSale     stripes[MerchantID, int]   // how many items of it are published, or paused
+	spread     stripes[ActivityID, *Sale] // sales with items that are spread over several shards
+	onSale     stripes[MerchantID, int]   // how many items of a merchant are published or paused
 	numbers    numberTable
 	items      itemTable
 }
@@ -48,8 +48,8 @@ type Offer struct {
 }
 
 // clock has the difference between the database's clock and this process's. Sales begin and end by
-// the database's clock, so all gateways sell in the same window, however wrong their own clocks
-// are.
+// the database's clock, so all gateways sell in the same window, even if their own clocks are
+// wrong.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) offset() time.Duration { return time.Duration(c.ahead.Load()) }
@@ -95,7 +95,7 @@ func (c *Catalog) Activity(id ActivityID) *Sale {
 	return c.activities.get(hashText(string(id)), id)
 }
 
-// Offer returns the item, and whether there is one.
+// Offer returns the item with this id, and whether there is one.
 func (c *Catalog) Offer(id inventory.ItemID) (Offer, bool) {
 	if c == nil {
 		return Offer{}, false
@@ -117,7 +117,7 @@ func (s *Sale) Offer(sku SKU) (Offer, bool) {
 	return Offer{&s.Items[i], s}, true
 }
 
-// SKUs returns how many items of a merchant are published, or paused, in all its activities.
+// SKUs returns how many items a merchant has in published or paused activities.
 func (c *Catalog) SKUs(merchant MerchantID) int {
 	if c == nil {
 		return 0
@@ -233,8 +233,8 @@ type CatalogEdit struct {
 	earlier *Catalog
 }
 
-// Edit begins the next catalog. earlier may be nil. With whole, entries that are not applied are
-// deleted. An unchanged activity keeps the time at which it was first seen.
+// Edit begins the next catalog. earlier may be nil. If whole is set, entries that are not applied
+// are deleted. An unchanged activity keeps the time at which it was first seen.
 func (c *Catalog) Edit(whole bool, now time.Time) *CatalogEdit {
 	next := &Catalog{clock: new(clock)}
 	if c != nil && whole {
@@ -271,7 +271,7 @@ func (e *CatalogEdit) Apply(change CatalogChange) error {
 func (e *CatalogEdit) caller(caller *Caller) {
 	next := e.next
 	if m := next.Merchant(caller.Merchant); m != nil {
-		caller.Merchant = m.ID // one string for all
+		caller.Merchant = m.ID // the callers of a merchant share one string
 	}
 	uses := make(map[KeyID]*keyUse)
 	if old := next.NamedCaller(caller.CallerRef); old != nil {
@@ -288,7 +288,7 @@ func (e *CatalogEdit) caller(caller *Caller) {
 		key := &caller.Keys[i]
 		use := uses[key.ID]
 		if known := e.earlier.Credential(key.Hash); use == nil && known != nil {
-			use = known.use // of a catalog that is loaded as a whole
+			use = known.use // kept when the catalog is loaded as a whole
 		}
 		if use == nil {
 			use = new(keyUse)
@@ -362,7 +362,7 @@ func (e *CatalogEdit) activity(a *Activity, itemsKept bool) error {
 	return nil
 }
 
-// count adds the items of a sale to those that its merchant has on sale, or takes them off.
+// count adds the items of a sale to the number that its merchant has on sale, or subtracts them.
 func (e *CatalogEdit) count(sale *Sale, sign int) {
 	if sale == nil || sale.State != ActivityPublished && sale.State != ActivityPaused || len(sale.Items) == 0 {
 		return
@@ -384,7 +384,7 @@ func firstSale(sales ...*Sale) *Sale {
 	return nil
 }
 
-// Done returns the next catalog, read up to a version. The edit must not be used any more.
+// Done returns the next catalog, read up to a version. The edit must not be used after that.
 func (e *CatalogEdit) Done(version CatalogVersion) *Catalog {
 	e.next.Version = version
 	return e.next

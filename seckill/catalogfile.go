@@ -12,11 +12,12 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// ErrCatalogFile means that a file is no kept catalog, one of another version, or a damaged one.
+// ErrCatalogFile means that a file is not a kept catalog, or that it has another version, or that
+// it is damaged.
 var ErrCatalogFile = errors.New("not a kept catalog")
 
-// catalogMagic begins a kept catalog. Its last byte is the version: a file of another one is not
-// read, and the catalog comes from the database as at a first start.
+// catalogMagic begins a kept catalog. Its last byte is the version: a file of another version is
+// not read, and the catalog comes from the database as at a first start.
 const catalogMagic = "penstock catalog\n\x03"
 
 // The blocks of a kept catalog, in this order. The blocks of merchants, callers and shards have as
@@ -30,17 +31,17 @@ const (
 	blockEnd
 )
 
-// Sizes of blocks, in bytes. An activity of the most items with the longest names has 2 MiB.
+// Sizes of blocks, in bytes. The largest activity, with the longest names, has 2 MiB.
 const (
 	catalogBlock    = 64 << 10
 	maxCatalogBlock = 4 << 20
 	maxKeptText     = 4 << 10
 )
 
-// WriteCatalog writes a catalog and what the shards' rows were, for a start without the database. A
+// WriteCatalog writes a catalog, and the rows of the shards, for a start without the database. A
 // block is its kind (1 byte), its length (4 bytes big endian), its records, and a CRC-32C (4 bytes)
 // over all of it. Records are made of unsigned varints and texts, as in a page (AppendPage). The
-// file has secrets: keep it where nobody else can read it.
+// file has secrets: nobody else may be able to read it.
 func WriteCatalog(w io.Writer, c *Catalog, shards []ShardRow) error {
 	out := blockWriter{to: bufio.NewWriterSize(w, catalogBlock)}
 	_, out.err = out.to.WriteString(catalogMagic)
@@ -81,13 +82,13 @@ func WriteCatalog(w io.Writer, c *Catalog, shards []ShardRow) error {
 	return out.to.Flush()
 }
 
-// blockWriter writes blocks. The first error stays.
+// blockWriter writes blocks. It keeps the first error.
 type blockWriter struct {
 	to      *bufio.Writer
 	err     error
 	kind    byte
-	block   []byte // behind a gap for kind and length
-	records uint64 // in all
+	block   []byte // a gap for kind and length, then the records
+	records uint64 // records of all blocks
 }
 
 const blockFront = 5
@@ -101,7 +102,7 @@ func (w *blockWriter) begin(kind byte) {
 	w.block = append(w.block[:0], make([]byte, blockFront)...)
 }
 
-// next ends a record, and the block when it is full.
+// next ends a record, and also the block if it is full.
 func (w *blockWriter) next() {
 	w.records++
 	if len(w.block) >= catalogBlock {
@@ -129,7 +130,7 @@ func bit(b bool) uint64 {
 	return 0
 }
 
-// yearOne is how many seconds the zero time lies before 1970.
+// yearOne is the number of seconds from the zero time to 1970.
 const yearOne = 62_135_596_800
 
 func appendInstant(dst []byte, t time.Time) []byte {
@@ -170,8 +171,8 @@ func appendActivity(dst []byte, a *Activity) []byte {
 	return dst
 }
 
-// ReadCatalog reads what WriteCatalog wrote. now is the time at which this process sees it first.
-// An error that wraps ErrCatalogFile says that the file is of no use.
+// ReadCatalog reads what WriteCatalog wrote. now is the time at which this process first sees it.
+// An error that wraps ErrCatalogFile means that the file can't be used.
 func ReadCatalog(r io.Reader, now time.Time) (*Catalog, []ShardRow, error) {
 	in := blockReader{from: bufio.NewReaderSize(r, catalogBlock)}
 	magic := make([]byte, len(catalogMagic))
@@ -253,7 +254,7 @@ func (d *decoder) keptRecord(kind byte, edit *CatalogEdit, shards []ShardRow) []
 		change.Merchant = &Merchant{
 			ID: MerchantID(d.text("merchant", maxKeptText)), Name: d.text("name", maxKeptText),
 			PaymentSecret: d.text("secret", maxKeptText), FormerSecret: d.text("secret", maxKeptText),
-			FormerUntil: d.instant("end of the secret before"),
+			FormerUntil: d.instant("the former secret's end"),
 		}
 	case blockCallers:
 		change.Caller = d.caller()

@@ -8,9 +8,9 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// The tables of a catalog are copied where they are written. Each piece carries the generation of
-// the catalog that made it: a catalog of that generation may write it, a later one makes a copy
-// first. A piece is therefore never written once its catalog is done.
+// The tables of a catalog are copied piece by piece, when a piece is written. Each piece has the
+// generation of the catalog that made it. A catalog of that generation may write it; a later one
+// makes a copy first. So a piece never changes after its catalog is done.
 
 // stripeCount is how many maps share the keys: a change copies one of them.
 const stripeCount = 256
@@ -41,7 +41,7 @@ func (s *stripes[K, V]) set(generation uint64, at uint8, key K, v V) {
 	s.own(generation, at).entries[key] = v
 }
 
-// drop deletes a key. One that isn't there costs nothing.
+// drop deletes a key. If the key isn't there, nothing is copied.
 func (s *stripes[K, V]) drop(generation uint64, at uint8, key K) {
 	if s.pieces == nil || s.pieces.at[at] == nil {
 		return
@@ -96,9 +96,9 @@ func (s *stripes[K, V]) all(yield func(V) bool) {
 	}
 }
 
-// hashText is FNV-1a folded to one byte: it chooses a stripe. Whoever chooses names that meet in
-// one stripe gets a larger copy at each change, and nothing worse; names are given by
-// administrators.
+// hashText is FNV-1a folded to one byte: it chooses a stripe. Somebody could choose names that all
+// fall into one stripe. Then each change copies more, but nothing worse happens, and only
+// administrators choose names.
 func hashText(s string) uint8 {
 	h := uint32(2166136261)
 	for i := range len(s) {
@@ -113,7 +113,8 @@ func hashText(s string) uint8 {
 type place struct{ number, place uint32 }
 
 // itemTable finds items by id: a tree of three levels over the 32 bits of an id. A page covers
-// 1,024 neighbours, which mostly belong to one activity. Nothing in a page is a pointer.
+// 1,024 neighbours, most of which belong to one activity. Pages have no pointers, so the garbage
+// collector skips them.
 type itemTable struct{ root *itemRoot }
 
 const (
@@ -150,7 +151,7 @@ func (t *itemTable) get(id inventory.ItemID) place {
 	return t.root.directories[d].pages[p].places[at]
 }
 
-// set puts an item somewhere. What stands there already costs nothing.
+// set puts an item at a place. If it is there already, nothing is copied.
 func (t *itemTable) set(generation uint64, id inventory.ItemID, to place) {
 	if t.get(id) == to {
 		return
@@ -184,8 +185,8 @@ func (t *itemTable) set(generation uint64, id inventory.ItemID, to place) {
 	pages[p].places[at] = to
 }
 
-// numberTable gives activities small numbers, from 1 on, so that an activity that changes leaves
-// the places of its items alone.
+// numberTable gives activities small numbers, from 1 on. The places of items refer to the number,
+// so they stay the same when an activity changes.
 type numberTable struct {
 	generation uint64
 	pages      []*numberPage // the slice belongs to generation
@@ -239,7 +240,7 @@ func (t *numberTable) put(generation uint64, number uint32, sale *Sale) {
 	t.pages[at].sales[number%numberPageSize] = sale
 }
 
-// own makes the slices this generation's.
+// own makes sure that the slices belong to this generation.
 func (t *numberTable) own(generation uint64) {
 	if t.generation == generation {
 		return
@@ -284,7 +285,8 @@ func (x *skuIndex) find(items []Item, sku SKU) int {
 	return -1
 }
 
-// compactItems returns the items with their SKUs in one piece of memory, and each currency once.
+// compactItems returns the items with all SKUs in one piece of memory, and with each currency
+// stored once.
 func compactItems(items []Item) []Item {
 	size := 0
 	for i := range items {

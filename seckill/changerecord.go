@@ -26,8 +26,8 @@ const (
 	ChangeExtension   = "extension"
 )
 
-// ChangeRecord is the part of a Change that says what was changed. Before and After are JSON;
-// Before is "" for what was made, After is "" for what was deleted.
+// ChangeRecord is the part of a Change that says what was changed. Before and After are JSON.
+// Before is "" for a new object, and After is "" for a deleted one.
 type ChangeRecord struct {
 	Kind   string
 	Key    string
@@ -43,8 +43,8 @@ type (
 		ID               MerchantID
 		Name             string
 		NewPaymentSecret bool `json:",omitempty"` // it changed; the secret itself is not recorded
-		Resealed         bool `json:",omitempty"` // its secrets are the same, and encrypted by another key
-		// FormerUntil is how long the payment secret before is valid.
+		Resealed         bool `json:",omitempty"` // its secrets are the same, but encrypted with another key
+		// FormerUntil is the time until which the former payment secret is valid.
 		FormerUntil time.Time `json:",omitzero"`
 	}
 	// CallerRecord is a caller in a change record.
@@ -72,8 +72,8 @@ type (
 		Session  bool       `json:",omitempty"`
 		Expires  time.Time  `json:",omitzero"`
 	}
-	// StockRecord is an item's total in a change record, over all of its shards. Key and Delta say
-	// how the total after the change came about.
+	// StockRecord is an item's total in a change record, over all of its shards. Key and Delta are
+	// those of the change that made the new total.
 	StockRecord struct {
 		Item  inventory.ItemID
 		Key   string `json:",omitempty"`
@@ -134,9 +134,8 @@ func recordOf(c *Caller) CallerRecord {
 }
 
 // RecordActivity records that an activity was made (before is nil), changed, or deleted (after is
-// nil); changed is false where both are the same. Where the state or the archive changes and the
-// items stay, both sides come without items: there may be many, and such a change is taken back by
-// the state alone.
+// nil); changed is false if both are the same. If only the state or the archive changes, both sides
+// have no items, because there may be many and a revert doesn't need them.
 func RecordActivity(before, after *Activity) (r ChangeRecord, changed bool, err error) {
 	switch {
 	case before == nil:
@@ -158,7 +157,7 @@ func RecordActivity(before, after *Activity) (r ChangeRecord, changed bool, err 
 	return r, true, err
 }
 
-// sameButItems reports whether two activities differ in their items at most.
+// sameButItems reports whether two activities are the same, except for their items.
 func sameButItems(a, b *Activity) bool {
 	return a.ID == b.ID && a.Merchant == b.Merchant && a.Name == b.Name && a.State == b.State &&
 		a.StartsAt.Equal(b.StartsAt) && a.EndsAt.Equal(b.EndsAt) && a.EndedAt.Equal(b.EndedAt) &&
@@ -199,12 +198,12 @@ func RecordDeadLetters(letters []DeadLetter) (ChangeRecord, error) {
 	return newChangeRecord(ChangeDeadLetters, strings.Join(names, ","), letters, nil)
 }
 
-// RecordOrder records that an operator moved an order. State is "" where it had no row before.
+// RecordOrder records that an operator moved an order. State is "" if it had no row before.
 func RecordOrder(before OrderState, after *Order) (ChangeRecord, error) {
 	return newChangeRecord(ChangeOrder, string(after.ID), OrderRecord{after.ID, before}, OrderRecord{after.ID, after.State})
 }
 
-// RecordAccepted records the orders that a batch made. Those that existed are left out.
+// RecordAccepted records the orders that a batch made. Orders that existed before are left out.
 func RecordAccepted(accepted []Acceptance) (records []ChangeRecord, err error) {
 	for i := range accepted {
 		switch accepted[i].Outcome {

@@ -13,11 +13,12 @@ import (
 // FieldErrors says what is wrong with a document, field by field.
 type FieldErrors = field.Errors
 
-// MaxPaymentWindow bounds how long a unit may be kept from others unpaid.
+// MaxPaymentWindow bounds how long a unit may stay unpaid, because nobody else can buy it
+// meanwhile.
 const MaxPaymentWindow = 7 * 24 * time.Hour
 
-// Check returns everything that is wrong with the activity by itself, in an installation of so many
-// shards.
+// Check returns all mistakes in the activity that need no other data, in an installation with that
+// many shards.
 func (a *Activity) Check(shards int) FieldErrors {
 	var errs FieldErrors
 	add := func(name, format string, args ...any) {
@@ -60,7 +61,7 @@ func (a *Activity) Check(shards int) FieldErrors {
 	return errs
 }
 
-// Check returns everything that is wrong with the item by itself, in an installation of so many
+// Check returns all mistakes in the item that need no other data, in an installation with that many
 // shards.
 func (i *Item) Check(shards int) FieldErrors {
 	var errs FieldErrors
@@ -111,9 +112,9 @@ func CheckName(s string) string {
 	return ""
 }
 
-// CheckSKU says what is wrong with an SKU, or "": shops bring them from elsewhere, so it may have
-// any characters that people can read. It must not be taken for a step in a path, nor differ from
-// another in spaces that nobody sees.
+// CheckSKU returns the mistake in an SKU, or "". Shops bring SKUs from other systems, so an SKU may
+// have any characters that people can read. It must not look like a step in a path, nor differ from
+// another SKU only in spaces.
 func CheckSKU(s string) string {
 	switch {
 	case s == "":

@@ -23,8 +23,9 @@ type Config struct {
 	// longer than WaitOut, so that no attempt with this hold is still running.
 	SweepAge time.Duration
 	// Tick is how often the back office looks for work: catalog changes, closed shards, due
-	// timeouts, order events. While there are none of the last two, it looks up to four times less
-	// often. It is also how late a gateway may learn of a revoked caller or a new epoch.
+	// timeouts, order events. While there are no timeouts and no events, it looks for these up to
+	// four times less often. A gateway may also learn of a revoked caller or a new epoch this much
+	// later.
 	Tick time.Duration
 	// Retention is how long after an activity's end its keys are remembered in the stock.
 	Retention time.Duration
@@ -33,7 +34,7 @@ type Config struct {
 	// Queue is how many status reads, cancels or payments may wait for the store before they are
 	// refused (L8).
 	Queue int
-	// StoreTimeout bounds a batch of them.
+	// StoreTimeout bounds one batch of these.
 	StoreTimeout time.Duration
 }
 
@@ -51,7 +52,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate checks the values, and each against the others.
+// Validate checks each value, and that the values fit together.
 func (c Config) Validate() error {
 	var errs []error
 	positive := func(name string, v int64) {
@@ -78,19 +79,19 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// answerMargin is for a goroutine that is scheduled late between looking at the clock and handing
-// its answer to the network.
+// answerMargin is for a goroutine that is scheduled late, after it has read the clock and before it
+// gives its answer to the network.
 const answerMargin = time.Second
 
-// WaitOut returns the time after a shard was closed, or a hold was doomed, until no earlier
-// purchase can get a 202 any more: the accept deadline, ReplicaLag, and a margin.
+// WaitOut returns the time after a shard was closed, or a hold was doomed, after which no earlier
+// purchase can get a 202: the accept deadline, ReplicaLag, and a margin.
 func (c Config) WaitOut() time.Duration { return c.AcceptDeadline + c.ReplicaLag + answerMargin }
 
-// StartBy returns how long after a purchase's arrival its hold must be asked for: a quarter of the
-// accept deadline. A purchase that waits longer has failed, and nothing happened.
+// StartBy returns the time from a purchase's arrival within which its hold must be asked for: a
+// quarter of the accept deadline. A purchase that waits longer fails, and nothing happened.
 func (c Config) StartBy() time.Duration { return c.AcceptDeadline / 4 }
 
-// KeptFor is how long the orders of an activity are kept after its close, at least: until then its
-// keys are remembered, and its orders may be paid. With the queue's default of a week, its records
-// don't live as long.
+// KeptFor is the least time for which an activity's orders are kept after its close. Until then its
+// keys are remembered, and its orders may be paid. The queue keeps its records for a shorter time,
+// one week by default.
 func (c *Config) KeptFor() time.Duration { return c.Retention + MaxPaymentWindow }

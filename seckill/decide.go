@@ -30,8 +30,8 @@ type Ledger struct {
 	Parked        int64
 }
 
-// Raise returns the total of an item, over all of its shards, after a restock of so many units:
-// ErrTooHigh where that is more than an item may have.
+// Raise returns the total of an item, over all of its shards, after a restock of delta units, or
+// ErrTooHigh if an item may not have that many.
 func Raise(total, units int64) (int64, error) {
 	if units > MaxItemQuantity-total {
 		return total, fmt.Errorf("%w: %d and %d", ErrTooHigh, total, units)
@@ -49,25 +49,25 @@ type BuyerKey struct {
 // DecideAccept updates the maps, so that a promise that comes twice in a batch finds its first
 // order.
 type AcceptInput struct {
-	Epochs   map[inventory.ShardID]inventory.Epoch // of the pages' shards, held FOR SHARE
+	Epochs   map[inventory.ShardID]inventory.Epoch // the epochs of the pages' shards, locked FOR SHARE
 	Stock    map[StockKey]*Ledger                  // locked
 	Locked   map[StockKey]bool                     // another transaction has the row
-	Existing map[OrderID]Order                     // the promises' orders that have a row
-	Bought   map[BuyerKey]int64                    // units open and sold, of items with a limit
+	Existing map[OrderID]Order                     // those orders of the promises that have a row
+	Bought   map[BuyerKey]int64                    // open and sold units, of items with a limit
 	Now      time.Time                             // the database's clock
 }
 
 // DecideAccept decides which promises of a page become orders. It is called inside the transaction
-// that has the rows, and checks L1 and L5 there. Everything to write is added to out. The result
-// has one Acceptance per promise.
+// that has locked the rows, and checks L1 and L5 there. Everything to write is added to out. The
+// result has one Acceptance per promise.
 //
-//   - A promise whose order has a row: it exists, whatever the page says.
-//   - A page of an older epoch: promises without a row were never acknowledged with a 202. They are
-//     skipped and counted.
-//   - A page of a later epoch: it is accepted like one of the shard's epoch, because the database
+//   - A promise whose order has a row: the order exists, and the page doesn't matter.
+//   - A page of an older epoch: promises without a row were never acknowledged with a 202, so they
+//     are skipped and counted.
+//   - A page of a later epoch: it is treated like a page of the shard's epoch, because the database
 //     is behind.
 //   - A promise whose row is locked, or that fits no item, is parked: it keeps its unit.
-//   - A promise that would break L1 or L5: rejected. It means that a store has lost data that it
+//   - A promise that would break L1 or L5 is rejected. It means that a store has lost data that it
 //     had acknowledged.
 func DecideAccept(p *Page, in *AcceptInput, out *Changes) []Acceptance {
 	accepted := make([]Acceptance, len(p.Promises))
@@ -97,8 +97,8 @@ func DecideAccept(p *Page, in *AcceptInput, out *Changes) []Acceptance {
 	return accepted
 }
 
-// CheckLocked returns ErrLocked if a promise was parked for a locked row, because a batch must wait
-// for the row before it may park.
+// CheckLocked returns ErrLocked if a promise was parked for a locked row, because a batch must
+// first wait for the row.
 func CheckLocked(accepted []Acceptance) error {
 	for i := range accepted {
 		if o := &accepted[i].Order; accepted[i].Outcome == OutcomeParked && o.Reason == ReasonLocked {
@@ -118,7 +118,7 @@ func (r *Promise) order(p *Page, item inventory.ItemID, now time.Time) Order {
 	}
 }
 
-// decideNew gives an order without a row its state, and moves the counts in in.
+// decideNew gives an order without a row its state, and moves the counts in the input.
 func decideNew(o *Order, in *AcceptInput, key StockKey) Outcome {
 	row := in.Stock[key]
 	o.Reason = ReasonNone
@@ -173,7 +173,7 @@ func DecideUnpark(before *Order, in *AcceptInput, out *Changes) Acceptance {
 
 // DecideCancelQueued makes the row of an order that is cancelled before a worker has made it. The
 // row is cancelled at once and never open, because an open row must have a record in the log. ok is
-// false if the epoch of the hold that the desk saw is over: then there is nothing to cancel.
+// false if the hold that the desk saw belongs to a former epoch: then there is nothing to cancel.
 func DecideCancelQueued(c *Cancellation, epoch inventory.Epoch, now time.Time, out *Changes) (o Order, ok bool) {
 	if c.Ref.Epoch != epoch {
 		return Order{}, false
@@ -237,14 +237,14 @@ func AddUnits(item inventory.ItemID, shard inventory.ShardID, id string, units i
 	}
 }
 
-// SettleTaken returns the settlement of a hold by the shop: sold if its units have left the total,
-// void if the hold has a tombstone.
+// SettleTaken returns the settlement of a hold by the shop: sold if the total was lowered by its
+// units, void if the hold has a tombstone.
 func SettleTaken(t *Taken, kind inventory.Kind) Outgoing {
 	return Outgoing{Ref: t.Ref, Settlement: inventory.Settlement{Hold: t.Hold, Kind: kind}, Stock: true}
 }
 
 // Share returns the part of units that goes to the i-th of k shards, from 0 on. The parts add up to
-// units, and differ by one at most.
+// units, and differ by at most one.
 func Share(units int64, i, k int) int64 {
 	share := units / int64(k)
 	if int64(i) < units%int64(k) {
@@ -263,7 +263,7 @@ type Changes struct {
 	Outbox   []Outgoing
 	Steps    []Step // to publish as events
 	Letters  []DeadLetter
-	Payments []KeptPayment // new ones, and those that changed
+	Payments []KeptPayment // new and changed ones
 	Refused  []RefusedPayment
 }
 
@@ -273,7 +273,7 @@ type StockDelta struct{ Open, Sold, Parked, Skipped, Rejected int64 }
 // ShardDelta is by how much a shard's digests change, modulo inventory.DigestModulus.
 type ShardDelta struct{ Open, Sold inventory.Digest }
 
-// NewChanges returns an empty one.
+// NewChanges returns empty Changes.
 func NewChanges() *Changes {
 	return &Changes{Stock: make(map[StockKey]*StockDelta), Shards: make(map[inventory.ShardID]*ShardDelta)}
 }
@@ -296,7 +296,7 @@ func (c *Changes) shard(id inventory.ShardID) *ShardDelta {
 	return d
 }
 
-// insert writes a new row.
+// insert adds a new row.
 func (c *Changes) insert(o *Order, key StockKey) {
 	c.Inserted = append(c.Inserted, *o)
 	c.count(o, key, 1)
@@ -311,13 +311,13 @@ func (c *Changes) insert(o *Order, key StockKey) {
 	}
 }
 
-// movePaid is move for a step that a payment made.
+// movePaid is move for a step that a payment caused.
 func (c *Changes) movePaid(before, after *Order, k *KeptPayment) {
 	c.move(before, after)
 	c.Steps[len(c.Steps)-1] = stepOf(after, k, false)
 }
 
-// move writes a changed row. If its units ended, it adds a settlement.
+// move adds a changed row. If its units reached their end, it also adds a settlement.
 func (c *Changes) move(before, after *Order) {
 	c.Updated = append(c.Updated, *after)
 	if after.State != before.State {
@@ -339,7 +339,7 @@ func (c *Changes) move(before, after *Order) {
 	}
 }
 
-// count adds an order to the counts and digests of its units' state, or takes it out.
+// count adds an order to the counts and digests of its units' state, or subtracts it.
 func (c *Changes) count(o *Order, key StockKey, sign int64) {
 	units := sign * int64(o.Quantity)
 	name := inventory.NameDigest(string(o.ID))

@@ -18,8 +18,8 @@
 // under the stock row. The clocks of two machines are never compared. Nothing assumes that its node
 // is the only one.
 //
-// What it doesn't promise: an order of arrival among buyers, or that a purchase with an unknown
-// outcome happened.
+// It doesn't promise that buyers are served in the order of their arrival, or that a purchase with
+// an unknown outcome happened.
 //
 // Invariants: nothing here starts a goroutine, waits, or knows HTTP, Redis, Kafka or SQL. Three
 // kinds of errors are never mixed: *Refusal is a decision, *Failure means that nothing happened,

@@ -19,21 +19,22 @@ type Announcer interface {
 // Stream is the subject of a list of announcements.
 type Stream uint8
 
-// The streams. StreamStock has the crossings of items from none available to some and back: the
-// last one of an item is its present state. StreamOrders has every step of every order.
+// The streams. StreamStock has an event when an item goes from no available unit to some, and when
+// it goes back: the last event of an item is its present state. StreamOrders has every step of
+// every order.
 const (
 	StreamStock Stream = iota + 1
 	StreamOrders
 )
 
-// Announcement is an event for other systems, without the members of the transport. docs/events.md
-// is its contract.
+// Announcement is an event for other systems, without the members that its transport adds.
+// docs/events.md is its contract.
 type Announcement struct {
-	ID      string    // the same whenever the event is announced again
-	Type    string    // with its version: consumers ignore types they don't know
-	Subject string    // what it is about
+	ID      string    // stays the same when the event is announced again
+	Type    string    // with its version; consumers ignore types that they don't know
+	Subject string    // the object that it is about
 	Time    time.Time // when it happened
-	Key     string    // events with one key keep their order
+	Key     string    // events with the same key keep their order
 	Data    []byte    // JSON
 }
 
@@ -81,8 +82,8 @@ func AnnounceSteps(steps []Step) ([]Announcement, error) {
 	return events, nil
 }
 
-// timeText is a time and its text. Orders of a batch have the same times, and a text costs as much
-// as a third of an announcement.
+// timeText is a time and its text. The orders of a batch have the same times, and making a text
+// takes a third of the time of an announcement.
 type timeText struct {
 	at   time.Time
 	text string
@@ -97,8 +98,8 @@ func (t *timeText) of(at time.Time) string {
 }
 
 // announceStep makes the announcement of a step. An order is created, paid, cancelled and rejected
-// once, so order and state are enough for the id of such a step. The ids of other steps also have
-// the payment and the time.
+// once, so for such a step, order and state are enough for the event's id. The ids of other steps
+// also have the payment and the time.
 func announceStep(s *Step, created, payBy, updated string) (Announcement, error) {
 	step, about, id := string(s.State), "order", string(s.ID)+"."
 	switch {
@@ -121,7 +122,7 @@ func announceStep(s *Step, created, payBy, updated string) (Announcement, error)
 	if s.Reason != ReasonNone {
 		data.Reason = &s.Reason
 	}
-	if s.Amount.Currency != "" { // a tombstone has none
+	if s.Amount.Currency != "" { // a tombstone has no amount
 		data.Currency = &s.Amount.Currency
 	}
 	if s.Payment != "" {

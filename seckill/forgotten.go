@@ -20,10 +20,9 @@ type OrderReader interface {
 }
 
 // FindForgotten returns those of the items that a shard doesn't know, and the digest over the names
-// of their sold orders there: by that much the shard's digest is behind that of the books when
-// these items, of activities that are over, were forgotten, and their rows are not dropped yet. It
-// reads all orders of such items, limit at a time. Its proof is in internal/proof/sim
-// (upkeep_test.go).
+// of their sold orders there. The items belong to ended activities whose rows are not dropped yet,
+// so the shard's digest differs from that of the books by just this digest. It reads all orders of
+// such items, limit at a time. Its proof is in internal/proof/sim (upkeep_test.go).
 func FindForgotten(ctx context.Context, stock ItemReader, store OrderReader, shard inventory.ShardID, items []inventory.ItemID,
 	limit int) (gone []inventory.ItemID, sold inventory.Digest, err error) {
 	for len(items) > 0 {

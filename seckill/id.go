@@ -46,7 +46,7 @@ const (
 // but a and e.
 var orderIDEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-// orderIDValues has the value of each character of the alphabet, and 0xff at the others.
+// orderIDValues has the value of each character of the alphabet, and 0xff for all other characters.
 const orderIDValues = "" +
 	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
 	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
@@ -83,7 +83,8 @@ func NewOrderID(item inventory.ItemID, caller CallerRef, user UserID, key string
 	return OrderID(out[:])
 }
 
-// digestOf returns the SHA-256 (FIPS 180-4) of the prefix and the parts, each behind its length.
+// digestOf returns the SHA-256 (FIPS 180-4) of the prefix and the parts. Each part comes after its
+// length.
 func digestOf(prefix []byte, parts ...string) [sha256.Size]byte {
 	var buf [512]byte
 	in := append(buf[:0], prefix...)
@@ -103,7 +104,7 @@ func ParseOrderID(s string) (OrderID, error) {
 	return OrderID(s), nil
 }
 
-// Item returns the item that the order is of, and 0 for a malformed id.
+// Item returns the item of the order, and 0 for a malformed id.
 func (id OrderID) Item() inventory.ItemID {
 	var raw [orderIDBytes]byte
 	if !decodeOrderID(string(id), &raw) {
@@ -141,9 +142,9 @@ func decodeOrderID(s string, raw *[orderIDBytes]byte) bool {
 // withdrawalPrefix marks the hold of a withdrawal.
 const withdrawalPrefix = "w"
 
-// withdrawalHeads is over how many heads the withdrawals of an item from a shard lie. All holds of
-// a head are one value, which is read and written as a whole: a spread item whose units move for
-// hours has a hundred thousand.
+// withdrawalHeads is the number of heads over which the withdrawals of an item from a shard are
+// spread. All holds of a head are one value in Redis, which is read and written as a whole. A
+// spread item whose units move for hours has a hundred thousand withdrawals.
 const withdrawalHeads = 64
 
 // NewWithdrawalID derives the name of the hold by which the shop takes units of an item from a
@@ -210,5 +211,5 @@ const (
 	MaxItemQuantity  = 10_000_000
 	MaxItems         = 20_000
 	MaxPriceMinor    = 1_000_000_000_000
-	MaxOrders        = 1_000 // of one buyer and item, ended ones included: they are one value in Redis
+	MaxOrders        = 1_000 // of one buyer and item, including ended ones: they are one value in Redis
 )

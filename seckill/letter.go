@@ -6,7 +6,7 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// letter returns the dead letter of a promise that fits no item: a page with that promise alone.
+// letter returns the dead letter of a promise that fits no item: a page that has only this promise.
 func (r *Promise) letter(p *Page) DeadLetter {
 	alone := Page{PageHeader: p.PageHeader, Promises: []Promise{*r}}
 	return DeadLetter{
@@ -15,7 +15,7 @@ func (r *Promise) letter(p *Page) DeadLetter {
 	}
 }
 
-// promise returns the promise that an order was made of.
+// promise returns the promise from which an order was made.
 func (o *Order) promise() *Promise {
 	return &Promise{
 		Order: o.ID, Caller: o.Caller, Activity: o.Activity, SKU: o.SKU, User: o.User, Quantity: o.Quantity,
@@ -23,9 +23,9 @@ func (o *Order) promise() *Promise {
 	}
 }
 
-// letterOf returns the dead letter of a parked order that fits no item, made of its row.
-// DecideAccept makes the letters of promises. This one is for DecideUnpark: an order that was
-// parked for a locked row, and fits no item when it is tried again.
+// letterOf makes the dead letter of a parked order that fits no item, from its row. It is used by
+// DecideUnpark, if an order was parked because of a locked row and then fits no item. DecideAccept
+// makes the letters of promises.
 func letterOf(o *Order) DeadLetter {
 	page := Page{
 		PageHeader: PageHeader{
@@ -36,7 +36,7 @@ func letterOf(o *Order) DeadLetter {
 	return o.promise().letter(&page)
 }
 
-// LetterOrders returns the orders that a dead letter is about: its own, or those that its record's
+// LetterOrders returns the orders of a dead letter: its own order, or those that its record's
 // header names.
 func LetterOrders(l *DeadLetter) []OrderID {
 	if l.Order != "" {
@@ -62,7 +62,7 @@ func readAnew(parked *Order, p *Page, r *Promise) Order {
 	return o
 }
 
-// MergeLetters returns the letters of a batch, and those of promises that no letter of the batch
+// MergeLetters returns the letters of a batch, and letters for promises that no letter of the batch
 // covers. One letter is enough for a whole record.
 func MergeLetters(batch, promises []DeadLetter) []DeadLetter {
 	if len(promises) == 0 {
@@ -84,9 +84,9 @@ func MergeLetters(batch, promises []DeadLetter) []DeadLetter {
 }
 
 // DecideReplay tries the orders of dead letters again. It is called inside the transaction that has
-// the rows. pages are those of the letters of whole records that can be read, by the letter's id.
-// done are the letters none of whose orders is parked any more. Letters in out are no new ones:
-// their orders have one.
+// locked the rows. pages has, by the letter's id, the pages of those whole records that can be
+// read. done has the letters that have no parked order left. The letters in out are not new: their
+// orders have a letter already.
 func DecideReplay(letters []DeadLetter, pages map[int64]Page, in *AcceptInput, out *Changes) (accepted []Acceptance, done []DeadLetter) {
 	r := replay{pages, in, out}
 	for i := range letters {
@@ -106,7 +106,7 @@ type replay struct {
 	changes *Changes
 }
 
-// letter tries the orders of a letter again, and reports whether none of them is parked any more.
+// letter tries the orders of a letter again, and reports whether none of them is still parked.
 func (r *replay) letter(l *DeadLetter) (out []Acceptance, finished bool) {
 	if l.Order != "" {
 		if o, ok := r.in.Existing[l.Order]; ok {
@@ -128,7 +128,7 @@ func (r *replay) letter(l *DeadLetter) (out []Acceptance, finished bool) {
 	return out, finished
 }
 
-// promise is a promise of a record that is read again.
+// promise tries a promise of a record that was read again.
 func (r *replay) promise(page *Page, p *Promise) []Acceptance {
 	o, ok := r.in.Existing[p.Order]
 	if ok && o.State == OrderParked {
@@ -140,7 +140,7 @@ func (r *replay) promise(page *Page, p *Promise) []Acceptance {
 }
 
 // unpark tries a parked order again, as it reads now. If its stock row is locked, it stays parked.
-// It has a dead letter, so only a replay tries it again.
+// It has a dead letter, so only another replay tries it again.
 func (r *replay) unpark(o, read *Order) Acceptance {
 	key := o.Stock()
 	if o.State != OrderParked || r.in.Locked[key] {

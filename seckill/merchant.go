@@ -7,14 +7,14 @@ type Merchant struct {
 	ID   MerchantID
 	Name string
 	// PaymentSecret signs payment notices. It is kept encrypted (see Secrets) and never logged; ""
-	// is none.
+	// means none.
 	PaymentSecret string
-	// FormerSecret is the payment secret before, which is valid until FormerUntil: while a secret
+	// FormerSecret is the former payment secret, which is valid until FormerUntil. While a secret
 	// is rolled, the provider may sign with either.
 	FormerSecret string
 	FormerUntil  time.Time
 
-	resealed bool // the same secrets are encrypted with another key; read by MerchantEdit
+	resealed bool // the same secrets were encrypted with another key; read by MerchantEdit
 }
 
 // Reseal replaces the merchant's secrets by the same secrets, encrypted with another key.

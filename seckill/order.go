@@ -33,7 +33,7 @@ const (
 	ReasonSoldOut        Reason = "sold-out"
 	ReasonPurchaseLimit  Reason = "purchase-limit"
 	ReasonDiscarded      Reason = "discarded" // an operator discarded its dead letter
-	ReasonLocked         Reason = "locked"    // of a parked order: its item's row was locked
+	ReasonLocked         Reason = "locked"    // of a parked order: the row of its item was locked
 	ReasonUnfit          Reason = "unfit"     // of a parked order: no item fits its promise
 )
 
@@ -46,7 +46,8 @@ const (
 	UnitsOpen UnitState = "open"
 	UnitsSold UnitState = "sold"
 	UnitsVoid UnitState = "void"
-	// UnitsParked are kept for a promise that can't become an order now. They become open or void.
+	// UnitsParked are units kept for a promise that can't become an order now. They become open or
+	// void.
 	UnitsParked UnitState = "parked"
 )
 
@@ -82,11 +83,11 @@ type Order struct {
 	EndedAt   time.Time // when its units became sold or void; zero before
 	Grant     Provenance
 	Request   string    // id of the request that made it, for people
-	Node      string    // the gateway that promised it
+	Node      string    // the gateway that made the promise
 	Accepted  time.Time // on that gateway's clock; shown to people, never compared
 }
 
-// Stock names the order's stock row.
+// Stock returns the key of the order's stock row.
 func (o *Order) Stock() StockKey { return StockKey{o.Item, o.Grant.Shard} }
 
 // Hold returns the order's hold.
@@ -117,14 +118,14 @@ const (
 	EventDiscarded                  // an operator discarded a parked order
 )
 
-// step is a state and what happens to the units on the way into it.
+// step is a state, and the change of the units on the way into it.
 type step struct {
 	state  OrderState
 	reason Reason
-	units  UnitState // "" leaves them
+	units  UnitState // the units' new state; "" if it doesn't change
 }
 
-// transitions lists all transitions of an order with a row. Others can't happen.
+// transitions lists all transitions of an order with a row. No others are possible.
 var transitions = map[OrderState]map[Event]step{
 	OrderPending: {
 		EventPaid:      {OrderPaid, ReasonNone, UnitsSold},
@@ -143,7 +144,7 @@ var transitions = map[OrderState]map[Event]step{
 }
 
 // Apply moves the order by an event at now and reports whether it may move. A cancelled order keeps
-// its reason when a late payment makes it refund_due: it tells why the money goes back.
+// its reason when a late payment makes it refund_due: the reason explains the refund.
 func (o *Order) Apply(e Event, now time.Time) bool {
 	next, ok := transitions[o.State][e]
 	if !ok {

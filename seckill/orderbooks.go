@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// OrderBooks answers people's questions about orders and money, beside the sale. Reads use an
-// index, also while orders are being made.
+// OrderBooks answers questions of people about orders and money, without disturbing the sale. Its
+// reads use an index, also while orders are being made.
 type OrderBooks interface {
 	// SearchOrders returns up to q.Limit orders that fit q, newest first.
 	SearchOrders(ctx context.Context, q OrderQuery) ([]Order, error)
@@ -19,20 +19,20 @@ type OrderBooks interface {
 	OrderTrail(ctx context.Context, o *Order) (OrderTrail, error)
 
 	// ApplyEarly applies up to limit early payments whose orders have a row by now, as
-	// DecidePayment decides, and returns how many. Those whose rows are locked are left for the
-	// next time.
+	// DecidePayment decides, and returns how many. Payments whose order's row is locked are left
+	// for the next call.
 	ApplyEarly(ctx context.Context, limit int) (int, error)
 	// RefusePayment keeps a notice that was refused without asking for its order.
 	RefusePayment(ctx context.Context, r RefusedPayment) error
 
-	// Refunds returns up to q.Limit payments of q.State, those that came last first.
+	// Refunds returns up to q.Limit payments in q.State, the latest first.
 	Refunds(ctx context.Context, q RefundQuery) ([]KeptPayment, error)
 	// RefundSums adds up the payments of a state (due, done or early), of one merchant or of all
 	// (""), by merchant, cause and currency, in their order.
 	RefundSums(ctx context.Context, state PaymentState, merchant MerchantID) ([]RefundSum, error)
-	// SettleRefund notes that the money of a payment went back, as DecideRefund decides, with a
-	// change record. It returns the payment, and its order afterwards, with an empty ID where its
-	// row is gone. ErrLocked where somebody has the order's row.
+	// SettleRefund records that a payment was refunded, as DecideRefund decides, with a change
+	// record. It returns the payment, and its order afterwards, which has an empty ID if its row is
+	// gone. ErrLocked: another transaction has the order's row.
 	SettleRefund(ctx context.Context, r Refund, by Author) (KeptPayment, Order, error)
 
 	// ExtendOrders moves pay_by of all open orders of an activity by d, in one transaction, with a
@@ -53,9 +53,10 @@ type OrderQuery struct {
 	SKU      SKU
 	State    OrderState
 	From, To time.Time // of CreatedAt: From is part of it, To is not
-	// Activities are those of Merchant: where nothing else names an index, they do.
+	// Activities are the activities of Merchant. They are used as an index if the query names
+	// nothing more selective.
 	Activities []ActivityID
-	Before     OrderMark // only orders that are listed behind this one
+	Before     OrderMark // only orders that come after this one in the list
 	Limit      int
 }
 
@@ -65,7 +66,7 @@ type OrderMark struct {
 	ID        OrderID
 }
 
-// Fits reports whether the order fits the query, wherever it is in the list.
+// Fits reports whether the order fits the query, ignoring its place in the list.
 func (q *OrderQuery) Fits(o *Order) bool {
 	return (q.User == "" || o.User == q.User) && (q.Request == "" || o.Request == q.Request) &&
 		(q.Caller == "" || o.Caller.Caller == q.Caller) && (q.Merchant == "" || o.Caller.Merchant == q.Merchant) &&
@@ -95,10 +96,10 @@ func (o *Order) Mark() OrderMark { return OrderMark{o.CreatedAt, o.ID} }
 type OrderTrail struct {
 	Payments []KeptPayment    // by the time of their notices
 	Refused  []RefusedPayment // by time
-	Changes  []Change         // by people: of the order, and extensions of its activity; oldest first
-	Settling bool             // the outbox still has to tell the stock how its hold ends
-	// Announces says whether steps are sent to other systems. Waiting is the time since when the
-	// oldest step waits for that; zero if none does.
+	Changes  []Change         // changes by people, of the order or of its activity's time to pay; oldest first
+	Settling bool             // the stock has not been told yet how the hold ends
+	// Announces says whether steps are sent to other systems. Waiting is the time of the oldest
+	// step that waits for that; zero if none waits.
 	Announces bool
 	Waiting   time.Time
 }
@@ -107,7 +108,7 @@ type OrderTrail struct {
 type RefundQuery struct {
 	State    PaymentState // PaymentStateDue or PaymentStateDone
 	Merchant MerchantID   // "" is all
-	Before   RefundMark   // only payments that are listed behind this one
+	Before   RefundMark   // only payments that come after this one in the list
 	Limit    int
 }
 
@@ -129,8 +130,8 @@ type RefundSum struct {
 }
 
 // StatementRow is what happened to an item's orders on a day. Units of sold and cancelled orders
-// count on the day on which the order was paid or cancelled. Money to go back counts on the day of
-// its notice, and money that went back on the day on which that was told.
+// count on the day on which the order was paid or cancelled. Money to refund counts on the day of
+// its notice, and refunded money on the day on which the refund was recorded.
 type StatementRow struct {
 	Day       string // 2006-01-02, UTC
 	Activity  ActivityID
@@ -138,7 +139,7 @@ type StatementRow struct {
 	Currency  string
 	Sold      Tally
 	Cancelled Tally
-	RefundDue Tally // what is due still
+	RefundDue Tally // money that must still be refunded
 	Refunded  Tally
 }
 
@@ -158,7 +159,7 @@ func (t *Tally) Add(other Tally) {
 // OrderIndex is an index by which orders are looked for.
 type OrderIndex uint8
 
-// The indexes. Each has the orders of one value, newest first.
+// The indexes. For each value, an index lists its orders, newest first.
 const (
 	OrdersByUser OrderIndex = iota + 1
 	OrdersByRequest
@@ -167,8 +168,8 @@ const (
 	OrdersByState
 )
 
-// Index chooses the index of a query, and the values that are looked for in it: what is named by
-// few orders comes first. Orders of states that are rare are found by them also within an activity.
+// Index chooses the index of a query, and the values to look up in it. It prefers the value that
+// the fewest orders have. Orders in rare states are found by their state, also within an activity.
 func (q *OrderQuery) Index() (index OrderIndex, values []string) {
 	switch {
 	case q.Request != "":
@@ -218,8 +219,8 @@ type statementKey struct {
 	currency string
 }
 
-// Add adds a tally to the line of l's day, activity, SKU and currency. what is an order's UnitState
-// or a payment's PaymentState.
+// Add adds a tally to the line of l's day, activity, SKU and currency. what is the UnitState of an
+// order, or the PaymentState of a payment.
 func (s *Statement) Add(l StatementRow, what string, t Tally) {
 	key := statementKey{l.Day, l.Activity, l.SKU, l.Currency}
 	line := s.lines[key]

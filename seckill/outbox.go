@@ -2,8 +2,8 @@ package seckill
 
 import "github.com/penstock/penstock/inventory"
 
-// OutboxRow is an Outgoing in the form of a store's columns, with kinds that never change. Name is
-// that of the hold or the restock; Buyer is "" for a restock.
+// OutboxRow is an Outgoing as a store's columns have it. The values of its kinds never change. Name
+// is the name of the hold or the restock; Buyer is "" for a restock.
 type OutboxRow struct {
 	Kind     string
 	Item     inventory.ItemID
@@ -37,7 +37,7 @@ func (o *Outgoing) Row() OutboxRow {
 	return row
 }
 
-// SetRow is the opposite of Row: it sets the Restock or the Settlement.
+// SetRow is the reverse of Row: it sets the Restock or the Settlement.
 func (o *Outgoing) SetRow(row *OutboxRow) {
 	if row.Kind == outboxRestock || row.Kind == outboxPublish {
 		o.Restock = inventory.Restock{Item: row.Item, ID: row.Name, Units: row.Quantity, Publish: row.Kind == outboxPublish}

@@ -30,10 +30,10 @@ const (
 
 	CodeActivityState     Code = "activity-state"     // the activity's state doesn't allow this
 	CodeNotEditable       Code = "not-editable"       // a published activity keeps its items
-	CodeInsufficientStock Code = "insufficient-stock" // less available than is to be taken back
+	CodeInsufficientStock Code = "insufficient-stock" // fewer units are available than should be taken back
 	CodeUnknownPayment    Code = "unknown-payment"
 	CodeRefundSettled     Code = "refund-settled" // the money went back before
-	CodeNotRefundable     Code = "not-refundable" // nothing of the payment is due
+	CodeNotRefundable     Code = "not-refundable" // no refund of the payment is due
 	CodeRefundAmount      Code = "refund-amount"  // another amount is due
 )
 
@@ -42,7 +42,7 @@ const (
 type Refusal struct {
 	Code       Code
 	Detail     string        // for a person; "" uses the code's own text
-	StartsAt   time.Time     // of not-started
+	StartsAt   time.Time     // set for not-started
 	RetryAfter time.Duration // 0: a retry doesn't help
 }
 

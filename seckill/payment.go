@@ -66,11 +66,11 @@ type PaymentState string
 const (
 	PaymentStateBooked PaymentState = "booked" // it paid its order
 	PaymentStateEarly  PaymentState = "early"  // its order has no row yet
-	PaymentStateDue    PaymentState = "due"    // it has to go back
+	PaymentStateDue    PaymentState = "due"    // it must be refunded
 	PaymentStateDone   PaymentState = "done"   // it went back
 )
 
-// RefundCause is why a payment has to go back.
+// RefundCause is why a payment must be refunded.
 type RefundCause string
 
 // The causes.
@@ -244,7 +244,7 @@ func DecideRefund(r *Refund, kept *KeptPayment, order *Order, othersDue bool, by
 // that AnnounceSteps uses.
 type Step struct {
 	Order
-	Payment PaymentID // the payment that made the step; "" where none did
+	Payment PaymentID // the payment that made the step; "" if none did
 	Paid    Money     // its amount
 	Cause   RefundCause
 	Money   PaymentState // PaymentStateDue or PaymentStateDone; "" where the order moved

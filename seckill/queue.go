@@ -32,15 +32,15 @@ type Producer interface {
 	// error that means that the page may or may not be written, now or later. done must not block.
 	Put(shard inventory.ShardID, value []byte, slots int, done func(error))
 	// Mark writes a marker into every partition of the books, acknowledged like a page, and returns
-	// the position behind each: what was acknowledged before the call lies below it.
+	// the position behind each: everything that was acknowledged before the call is below it.
 	Mark(ctx context.Context) ([]Position, error)
 }
 
 // Consumer is the worker's side of the queue.
 type Consumer interface {
 	// Poll returns the next records of the partitions that this consumer has, from the positions in
-	// the store on; it waits for at least one. Only one Poll is under way at a time. What it
-	// returned comes again after Rewind.
+	// the store on; it waits for at least one. Only one Poll is in progress at a time. After
+	// Rewind, it returns the same records again.
 	Poll(ctx context.Context) (Haul, error)
 	// Rewind goes back to the positions in the store: what Poll returned could not be committed.
 	Rewind(ctx context.Context) error
@@ -57,7 +57,7 @@ type Consumer interface {
 type TopicID [16]byte
 
 // Position is a place in a partition: the offset of the next record that is to be read. LeaderEpoch
-// is the epoch of the record before it (KIP-320), -1 where it isn't known.
+// is the epoch of the record before it (KIP-320), -1 if it isn't known.
 type Position struct {
 	Topic       TopicID
 	Partition   int32

@@ -13,9 +13,9 @@ const MaxSteps = 128
 // stepsVersion is the first byte of an encoding of steps.
 const stepsVersion = 1
 
-// AppendSteps appends the encoding of steps to dst: what AnnounceSteps tells of each, so that an
-// announcement reads nothing but this. Numbers and texts are as in AppendPage; a difference is a
-// signed varint.
+// AppendSteps appends the encoding of steps to dst: the data that AnnounceSteps publishes of each,
+// so that an announcement needs no other data. Numbers and texts are as in AppendPage; a difference
+// is a signed varint.
 //
 //	version (1 byte), count of texts, the texts: names that steps share, count,
 //	count times: merchant, activity, SKU, currency, state, reason, currency of the payment, cause, money

@@ -25,7 +25,7 @@ type Holder interface {
 	// Lane returns the number of the group of shards that one Redis node has: shards of one lane
 	// are best asked together. The numbers are small and begin at 0. It is a hint and may change.
 	Lane(shard inventory.ShardID) int
-	// Find returns a hold with its state; State is None where there is none.
+	// Find returns a hold with its state; State is None if there is none.
 	Find(ctx context.Context, ref inventory.Ref, item inventory.ItemID, id string) (inventory.Entry, error)
 
 	// Watch sets the shards to follow, with their epochs. It replaces the earlier list.
@@ -76,7 +76,7 @@ type Repair interface {
 	// Close empties the shard and marks it {ref.Epoch, closed}. ErrEpoch: the shard has a later
 	// epoch, or is open under this one. It returns when the connected replicas have the mark.
 	Close(ctx context.Context, ref inventory.Ref) error
-	// Load writes items and holds into the shard that ref's own Close left; ErrEpoch where it isn't
+	// Load writes items and holds into the shard that ref's own Close left; ErrEpoch if it isn't
 	// there any more. It may be called again with the same, and from many goroutines.
 	Load(ctx context.Context, ref inventory.Ref, items []inventory.Stocked, entries []inventory.Entry) error
 	// Open opens the shard that ref's own Close closed, if it has all loaded data: that many items

@@ -27,7 +27,7 @@ type Store interface {
 	StockStore
 	AdminStore
 	OrderBooks
-	// Close releases the store. It returns when no call is under way.
+	// Close releases the store. It returns when no call is in progress.
 	Close() error
 }
 

@@ -33,10 +33,10 @@ const maxAdminAnswer = 64 << 20
 // adminClient talks to the admin API of a running installation. It is used by one goroutine at a
 // time.
 type adminClient struct {
-	urls   []string      // of admin listeners, without slashes at their ends
+	urls   []string      // base URLs of admin listeners, without slashes at their ends
 	at     int           // index of the listener to ask first: the last one that answered
 	lives  string        // URL of the listener that has answered; "" is none yet
-	wait   time.Duration // for the first answer of one of several listeners
+	wait   time.Duration // how long to wait for the first answer of one of several listeners
 	token  string
 	reason string // sent with every change
 	http   http.Client
@@ -76,9 +76,9 @@ func adminURLs(text, source string) ([]string, error) {
 	return urls, nil
 }
 
-// send sends a request to the first listener that answers, beginning with the one that did so last.
-// After a connection is made, the request isn't sent to another listener: the first may have done
-// it. build makes the request for a listener.
+// send sends a request to the first listener that answers, beginning with the one that answered
+// last. Once a connection is made, the request isn't sent to another listener, because the first
+// one may have carried it out. build makes the request for a listener.
 func (c *adminClient) send(client *http.Client, build func(base string) (*http.Request, error)) (*http.Request, *http.Response, error) {
 	var unreached []error
 	for range c.urls {
@@ -111,9 +111,9 @@ func (c *adminClient) send(client *http.Client, build func(base string) (*http.R
 	return nil, nil, &exitError{exitDependency, err}
 }
 
-// greet asks one of several listeners whether it is alive, before the first request to it. One that
-// takes connections and doesn't answer would hold the command up for as long as a request may take,
-// and a request that was sent can't go to another listener. A single listener isn't asked.
+// greet asks one of several listeners whether it is alive, before the first request to it. A
+// listener that takes connections but doesn't answer would delay the command until the request's
+// timeout, and a request that was sent can't go to another listener. A single listener isn't asked.
 func (c *adminClient) greet(ctx context.Context, base string) error {
 	if len(c.urls) == 1 || c.lives == base {
 		return nil
@@ -128,7 +128,7 @@ func (c *adminClient) greet(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
-	c.lives = base // whatever it says
+	c.lives = base // whatever the answer is, the listener is alive
 	return response.Body.Close()
 }
 
@@ -336,7 +336,7 @@ func (c *adminClient) request(ctx context.Context, base string, r adminRequest) 
 	path.WriteString("/admin/v1")
 	for _, segment := range r.path {
 		if segment == "" {
-			return nil, &exitError{exitUsage, errors.New("an argument is empty, and has to be a name")}
+			return nil, &exitError{exitUsage, errors.New("an empty argument can't be a name")}
 		}
 		if segment == "." || segment == ".." { // a name that must not be taken for a step in the path
 			segment = strings.ReplaceAll(segment, ".", "%2E")
@@ -373,8 +373,8 @@ type adminPage struct {
 	Next  json.RawMessage   `json:"next"`
 }
 
-// list reads a list page by page, up to most entries (0: all). cursor is the query parameter for
-// the next page.
+// list reads a list page by page, at most `most` entries (0: all). cursor is the query parameter
+// for the next page.
 func (c *adminClient) list(ctx context.Context, cursor string, most int, path ...string) ([]json.RawMessage, error) {
 	var items []json.RawMessage
 	query := url.Values{}

@@ -15,9 +15,10 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// Prometheus' parser, as a package, would add the clients of a dozen clouds to go.sum. Its own tool
-// reads and tries the expressions instead (TestPromQL, TestAlertsFire). The other tests check what
-// the tool can't know: renamed metrics and labels, and links to entries of the runbook.
+// Prometheus' parser, as a package, would add many dependencies to go.sum, such as the clients of a
+// dozen clouds. Its own tool reads and tries the expressions instead (TestPromQL, TestAlertsFire).
+// The other tests check what the tool can't know: renamed metrics and labels, and links to entries
+// of the runbook.
 
 // known has the names that expressions may use.
 type known struct {
@@ -42,7 +43,7 @@ func newKnown(t *testing.T, rules *ruleFile) *known {
 	series := regexp.MustCompile(`(?m)^((?:penstock|process)_\w+)(?:\{(.*)\})? `)
 	label := regexp.MustCompile(`(\w+)="`)
 	for _, m := range series.FindAllStringSubmatch(scrape(t, serveMetrics(t), "text/plain"), -1) {
-		if strings.HasPrefix(m[1], "process_") { // those are the client library's, and no declarations
+		if strings.HasPrefix(m[1], "process_") { // these belong to the client library and are not declared here
 			k.metrics[m[1]] = true
 		}
 		if k.labels[m[1]] == nil {
@@ -55,7 +56,7 @@ func newKnown(t *testing.T, rules *ruleFile) *known {
 	return k
 }
 
-// check fails where an expression names a metric or a label that doesn't exist.
+// check fails if an expression names a metric or a label that doesn't exist.
 func (k *known) check(t *testing.T, where, expression string) {
 	t.Helper()
 	for _, m := range k.mistakes(expression) {
@@ -97,7 +98,7 @@ func (k *known) mistakes(expression string) (out []string) {
 // legendMistakes returns the labels of a legend that the expression's series don't have.
 func (k *known) legendMistakes(expression, legend string) (out []string) {
 	has := make(map[string]bool)
-	unknown := false // the labels of one of the metrics
+	unknown := false // a label of one of the metrics doesn't exist
 	if by := groupings.FindAllStringSubmatch(expression, -1); by != nil {
 		for _, m := range by {
 			for l := range strings.SplitSeq(m[1], ",") {

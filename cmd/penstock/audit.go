@@ -9,7 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// auditCommand makes penstock audit and ctl audit, which check the stock of a running server.
+// auditCommand makes the commands penstock audit and ctl audit, which check the stock of a running
+// server.
 func auditCommand() *cobra.Command {
 	cmd := auditItems("audit [ACTIVITY...]")
 	addAdminFlags(cmd)
@@ -41,7 +42,7 @@ func (a *itemAudit) verdict() string {
 	return "balanced"
 }
 
-// activityAudit is an activity's audit, as JSON and decoded.
+// activityAudit is an activity's audit: the JSON text, and the same decoded.
 type activityAudit struct {
 	raw      json.RawMessage
 	Activity string      `json:"activity"`
@@ -56,7 +57,7 @@ func auditItems(use string) *cobra.Command {
 			case mend && !deep:
 				return &exitError{exitUsage, errors.New("flag --mend: needs --deep")}
 			case deep && len(args) > 0:
-				return &exitError{exitUsage, errors.New("flag --deep: audits everything: name no activities")}
+				return &exitError{exitUsage, errors.New("flag --deep: it audits everything, so don't name activities")}
 			case deep:
 				return s.deepAudit(mend)
 			}
@@ -159,8 +160,8 @@ func verdict(audits []activityAudit) error {
 	return audited(broken, unknown)
 }
 
-// audited makes the error at the end of an audit: broken are failed equations, unknown is what
-// couldn't be checked.
+// audited makes the error at the end of an audit. broken has the failed equations, and unknown has
+// what couldn't be checked.
 func audited(broken, unknown []error) error {
 	switch {
 	case len(broken) > 0:

@@ -46,7 +46,7 @@ func BenchmarkOrders_EndToEnd(b *testing.B) {
 	b.ReportMetric(float64(b.N)/checked.Seconds(), "checked-orders/s")
 }
 
-// running starts a process. It is stopped in order when the test ends.
+// running starts a process. It is stopped cleanly when the test ends.
 func running(t testing.TB, config Config, role node.Role) *node.Node {
 	t.Helper()
 	config.Gateway.DrainDelay = 0

@@ -22,8 +22,8 @@ import (
 )
 
 // Building Helm takes minutes and a hundred megabytes. Its templates are Go's with additional
-// functions. This file has those that the chart uses. Where helm is installed, its output has to be
-// the same.
+// functions. This file has those that the chart uses. If helm is installed, the test compares this
+// output with Helm's.
 
 const chartDir = deployDir + "/helm/penstock"
 
@@ -230,8 +230,8 @@ networkPolicy:
 `,
 }
 
-// TestHelmChart_Renders: with all these values, the chart makes objects with unique names. Where
-// helm is installed, it makes the same objects.
+// TestHelmChart_Renders: with all these values, the chart makes objects with unique names. If helm
+// is installed, it makes the same objects.
 func TestHelmChart_Renders(t *testing.T) {
 	c := newChart(t)
 	helm, noHelm := exec.LookPath("helm")
@@ -266,7 +266,7 @@ func TestHelmChart_Renders(t *testing.T) {
 			for _, one := range objects(t, string(out)) {
 				theirs[nameOf(one)] = one
 			}
-			withoutChecksums(ours, theirs) // toYaml sorts and wraps in its own way
+			withoutChecksums(ours, theirs) // toYaml sorts and wraps the text in its own way
 			if !reflect.DeepEqual(ours, theirs) {
 				t.Errorf("helm renders\n%v\nand the test\n%v", theirs, ours)
 			}
@@ -298,7 +298,7 @@ func nameOf(object map[string]any) string {
 	return kind + "/" + name
 }
 
-// dig follows keys into a tree. It returns nil where a key is missing.
+// dig follows keys into a tree. It returns nil if a key is missing.
 func dig(tree any, keys ...string) any {
 	for _, key := range keys {
 		m, ok := tree.(map[string]any)

@@ -40,7 +40,7 @@ func checkCommand() *cobra.Command {
 		func(s *session, _ []string) error {
 			c := &checker{session: s}
 			steps := []checkStep{{"servers", c.servers}, {"nodes", c.nodes}, {"limits", c.limits}, {"switches", c.switches}}
-			if activity != "" { // its preflight checks all of these too
+			if activity != "" { // with a sale, its preflight checks all of these too
 				steps = []checkStep{{"sale", func() error { return c.preflight(activity) }}}
 			}
 			if load != "" {
@@ -86,7 +86,7 @@ func (c *checker) take(step *checkStep) error {
 			return err
 		}
 	}
-	c.found(step.name, "fail", "can't be looked at now: "+err.Error(), "ask again when the servers are well")
+	c.found(step.name, "fail", "it can't be checked now: "+err.Error(), "ask again when the servers are up")
 	return nil
 }
 
@@ -217,7 +217,7 @@ func (c *checker) nodes() error {
 		}
 	}
 	if len(behind) > 0 {
-		c.found("nodes", "warn", strings.Join(behind, ", "), "see ctl settings show: such a node can't reach the database, or was stopped")
+		c.found("nodes", "warn", strings.Join(behind, ", "), "see ctl settings show: this node can't reach the database, or it was stopped")
 		return nil
 	}
 	c.found("nodes", "ok", fmt.Sprintf("%d, all with the newest limits and switches", len(doc.Nodes)), "")
@@ -281,7 +281,7 @@ func (c *checker) preflight(activity string) error {
 		return err
 	}
 	if len(doc.Checks) == 0 {
-		return &exitError{exitFailure, fmt.Errorf("read the answer: the server has checked nothing of %s", activity)}
+		return &exitError{exitFailure, fmt.Errorf("read the answer: the server checked nothing for %s", activity)}
 	}
 	c.findings = append(c.findings, doc.Checks...)
 	return nil

@@ -32,17 +32,17 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A check is most useful when Redis, Kafka or the database is away: it says which one, and what it
-// can't see.
+// A check is most useful when Redis, Kafka or the database can't be reached. It says which one, and
+// what it can't check.
 func TestCheck_WhileServersAreAway(t *testing.T) {
-	const away = `{"status":503,"code":"unavailable","title":"Not available for the moment","detail":"A part didn't answer."}`
+	const away = `{"status":503,"code":"unavailable","title":"Not available at the moment","detail":"A part didn't answer."}`
 	answering(t, map[string]string{
 		"/admin/v1/settings": away, "/admin/v1/activities/s/preflight": away,
 		"/readyz?verbose": `{"ready":false,"servers":[{"server":"database","instance":"","state":"away","detail":"connection refused"},
 			{"server":"redis","instance":"","state":"ok","detail":""}],"shards":{"open":0,"closed":0,"rebuilding":0}}`,
 		"/admin/v1/limits": `{"version":1,"policies":[]}`, "/admin/v1/switches": `{"version":1,"switches":[]}`,
 	})
-	found := `^fail +readiness .*^fail +database +away connection refused.*^ok +redis +ok.*^fail +%s +can't be looked at now: .*503`
+	found := `^fail +readiness .*^fail +database +away connection refused.*^ok +redis +ok.*^fail +%s +it can't be checked now: .*503`
 	for _, s := range []step{
 		{args: "check", code: 1, stdout: fmt.Sprintf(found, "nodes") + `.*^warn +limits`, stderr: "checks fail"},
 		{args: "check --activity s", code: 1, stdout: fmt.Sprintf(found, "sale"), stderr: "checks fail"},
@@ -95,5 +95,5 @@ func TestCheck_LimitsBesideALoadTest(t *testing.T) {
 	(&step{args: "check --loadtest " + dir, code: 2, stderr: "needs --activity"}).run(t)
 	(&step{args: check + filepath.Join(dir, "nothing"), code: 2, stderr: "flag --loadtest: .*no such file"}).run(t)
 	write(func(s *loadtest.Summary) { s.Series.SlotMS = 0 })
-	(&step{args: check + dir, code: 2, stderr: "is no summary of a load test"}).run(t)
+	(&step{args: check + dir, code: 2, stderr: "is not a summary of a load test"}).run(t)
 }

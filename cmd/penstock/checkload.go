@@ -33,7 +33,7 @@ func (c *checker) loadTest(activity, path string) error {
 	if !slices.Contains(s.Run.Sales, activity) {
 		c.found("load test", "warn", about+", of other sales: "+strings.Join(s.Run.Sales, ", "), "rehearse this one: penstock loadtest")
 	} else if s.Verdict != loadtest.Passed {
-		c.found("load test", "warn", about+", and did not pass: "+string(s.Verdict), "mend that first, then rehearse again")
+		c.found("load test", "warn", about+", and did not pass: "+string(s.Verdict), "correct that first, then rehearse again")
 	} else {
 		c.found("load test", "ok", about, "")
 	}
@@ -55,7 +55,7 @@ func purchaseRate(s *loadtest.Summary) float64 {
 	for _, m := range s.Outcomes {
 		bought += m.Count
 	}
-	for _, action := range []string{"buy", "browse"} { // the departures; requests that follow an order are none
+	for _, action := range []string{"buy", "browse"} { // only these begin something; the other requests follow an order
 		all += s.Actions[action].Count
 	}
 	if all == 0 {
@@ -91,7 +91,7 @@ func (l *loadLimit) reaches(merchant, activity string) bool {
 
 // compareLimits compares each limit with the rate of all purchases, or of one caller's.
 func (c *checker) compareLimits(limits []loadLimit, merchant, activity string, all, ofCaller float64) {
-	named := make(map[string]bool) // kinds that have a limit for this very name
+	named := make(map[string]bool) // kinds that have a limit for exactly this name
 	for i := range limits {
 		if limits[i].Match != "" && limits[i].Key != "caller" && limits[i].reaches(merchant, activity) {
 			named[limits[i].Key] = true

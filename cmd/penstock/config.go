@@ -42,7 +42,7 @@ func allSettings() []setting {
 	return slices.Concat(processSettings(), loginSettings(), serverSettings(), eventSettings(), saleSettings())
 }
 
-// processSettings are about the process: where it listens, keeps and logs.
+// processSettings are about the process: its listeners, its data directory and its log.
 func processSettings() []setting {
 	return []setting{
 		{key: "listen", value: func(c *Config) any { return &c.Listen },
@@ -58,17 +58,17 @@ func processSettings() []setting {
 		{key: "admin-tls-key", value: func(c *Config) any { return &c.AdminTLS.Key },
 			help: "PEM file with the key of --admin-tls-cert"},
 		{key: "data-dir", value: func(c *Config) any { return &c.DataDir },
-			help: "directory of the embedded parts, for one process at a time; on real servers, of the last catalog and settings, for " +
+			help: "directory of the embedded parts, for one process at a time; on real servers, it keeps the last catalog and settings, for " +
 				"starts without the database"},
 		{key: "durable", value: func(c *Config) any { return &c.Durable },
-			help: "embedded parts: sync every write to disk, to survive a power loss, too; slower"},
+			help: "embedded parts: sync every write to disk, so that it survives a power loss, too; slower"},
 		{key: "admin-token", value: func(c *Config) any { return &c.AdminToken }, secret: true,
-			help: "admin token of this configuration; default: the first start makes one"},
+			help: "admin token of this configuration; default: the first start creates one"},
 		{key: "secrets-key", value: func(c *Config) any { return &c.SecretsKey }, secret: true,
 			help: "keys that encrypt payment secrets at rest, as in --secrets-key-file, separated by commas"},
 		{key: "secrets-key-file", value: func(c *Config) any { return &c.SecretsKeyFile },
 			help: "file with the keys that encrypt payment secrets at rest, one a line: 32 bytes in base64; the first encrypts, all decrypt; " +
-				"the embedded parts make a file in --data-dir"},
+				"the embedded parts create a file in --data-dir"},
 		{key: "open-metrics", value: func(c *Config) any { return &c.OpenMetrics },
 			help: "serve /metrics on the admin listener without a token"},
 		{key: "log-level", value: func(c *Config) any { return &c.LogLevel },
@@ -76,11 +76,11 @@ func processSettings() []setting {
 		{key: "log-format", value: func(c *Config) any { return &c.LogFormat },
 			help: "text or json"},
 		{key: "drain-delay", value: func(c *Config) any { return &c.Gateway.DrainDelay },
-			help: "on a stop, how long connections are still accepted after /readyz has turned to 503, so that load balancers notice"},
+			help: "when the process stops: how long it still accepts connections after /readyz has changed to 503, so that load balancers notice"},
 		{key: "shutdown-timeout", value: func(c *Config) any { return &c.ShutdownTimeout },
-			help: "on a stop, how long requests in flight may take to be answered"},
+			help: "when the process stops: how long the requests in flight may take"},
 		{key: "wait", value: func(c *Config) any { return &c.Wait },
-			help: "how long migrate waits for a database that can't be reached; the other commands start without it"},
+			help: "how long migrate waits for a database that can't be reached; the other commands don't wait"},
 		{key: "trusted-proxies", value: func(c *Config) any { return &c.TrustedProxies },
 			help: "addresses or networks of the proxies in front, separated by commas; their X-Forwarded-For is trusted"},
 		{key: "webhook-networks", value: func(c *Config) any { return &c.WebhookNetworks },
@@ -102,7 +102,7 @@ func processSettings() []setting {
 		{key: "trace-sample", value: func(c *Config) any { return &c.Trace.Sample },
 			help: "share of requests that are traced, 0 to 1; a traceparent of the request decides first"},
 		{key: "shed-rate", value: func(c *Config) any { return &c.ShedRate },
-			help: "refusals per second (503 overloaded, 429, 401) that are sent without delay; more wait for their turn; 0 is 2000 per processor"},
+			help: "refusals per second (503 overloaded, 429, 401) that are sent without delay; further ones are delayed; 0 is 2000 per processor"},
 	}
 }
 
@@ -122,9 +122,9 @@ func loginSettings() []setting {
 		{key: "oidc-scopes", value: func(c *Config) any { return &c.Login.Scopes },
 			help: "scopes to ask for beside openid, separated by commas"},
 		{key: "oidc-roles", value: func(c *Config) any { return &c.Login.Roles },
-			help: "roles of groups, as group=role or group=role@merchant, separated by commas; of a person's roles the strongest counts"},
+			help: "roles of groups, as group=role or group=role@merchant, separated by commas; a person with several roles has the strongest one"},
 		{key: "oidc-session", value: func(c *Config) any { return &c.Login.Session },
-			help: "how long a login lasts, also one with a token"},
+			help: "how long a login lasts; also the login with a token"},
 		{key: "admin-hosts", value: func(c *Config) any { return &c.AdminHosts },
 			help: "host names by which browsers reach the admin listener, separated by commas; IP addresses and localhost are always allowed"},
 	}
@@ -136,7 +136,7 @@ func serverSettings() []setting {
 		{key: "redis", value: func(c *Config) any { return &c.Redis },
 			help: "host:port of Redis, or of its Sentinels or Cluster nodes, separated by commas"},
 		{key: "redis-master", value: func(c *Config) any { return &c.RedisMaster },
-			help: "name of the primary at the Sentinels; --redis has the Sentinels then"},
+			help: "name of the primary at the Sentinels; --redis then names the Sentinels"},
 		{key: "redis-username", value: func(c *Config) any { return &c.RedisUser },
 			help: "user for Redis"},
 		{key: "redis-password", value: func(c *Config) any { return &c.RedisSecret }, secret: true,
@@ -202,16 +202,16 @@ func eventSettings() []setting {
 	}
 }
 
-// saleSettings are about the sale: sizes, and the times that every process of an installation must
-// share.
+// saleSettings are about the sale: sizes, and times. Every process of an installation must have the
+// same times.
 func saleSettings() []setting {
 	return []setting{
 		{key: "slots", value: func(c *Config) any { return &c.Slots },
-			help: "purchases that may wait for Kafka's acknowledgement at once; more are refused"},
+			help: "purchases that may wait at once until Kafka has acknowledged them; further ones are refused"},
 		{key: "max-known", value: func(c *Config) any { return &c.MaxKnown },
-			help: "holds to remember for refusals from memory, over all shards; some 2.5 bytes each"},
+			help: "holds to remember, so that purchases can be refused from memory, over all shards; about 2.5 bytes each"},
 		{key: "shards", value: func(c *Config) any { return &c.Shards },
-			help: "shards of the installation, fixed when its database is made; 0 is 16, and 4 for the embedded parts"},
+			help: "shards of the installation, fixed when its database is created; 0 is 16, and 4 for the embedded parts"},
 		{key: "queue", value: func(c *Config) any { return &c.Sale.Queue },
 			help: "requests that may wait for a batch at once, of each kind: purchases, status reads, cancels, payments"},
 		{key: "accept-deadline", value: func(c *Config) any { return &c.Sale.AcceptDeadline },
@@ -256,7 +256,7 @@ func (s setting) set(c *Config, text string) error {
 	case *int:
 		digits := strings.ReplaceAll(text, "_", "")
 		n, err := strconv.Atoi(digits)
-		if err != nil || len(digits) > 1 && digits[0] == '0' { // YAML 1.1 reads 010 as 8
+		if err != nil || len(digits) > 1 && digits[0] == '0' { // YAML 1.1 reads 010 as 8, so a leading zero is refused
 			return fmt.Errorf("%s: %q is not a whole number", s.key, text)
 		}
 		*p = n
@@ -306,7 +306,7 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, erro
 		file = f.Value.String()
 	}
 	var errs []error
-	origin := make(map[string]string) // of each key that was set: where
+	origin := make(map[string]string) // where each key was set
 	if file != "" {
 		errs = append(errs, applyFile(&config, file, origin)...)
 	}
@@ -326,7 +326,8 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, erro
 			}
 		}
 	}
-	// A value that couldn't be read is reported once. The default in its place is not reported.
+	// A value that couldn't be read is reported once. Its default is not checked and reported as
+	// well.
 	for _, err := range config.validate() {
 		errs = append(errs, located(err, origin))
 	}
@@ -347,7 +348,7 @@ func sortByLine(errs []error) {
 	slices.SortStableFunc(errs, func(a, b error) int { return cmp.Compare(line(a), line(b)) })
 }
 
-// located puts in front of err where the value was set. err begins with the value's key.
+// located puts the place where the value was set in front of err. err begins with the value's key.
 func located(err error, origin map[string]string) error {
 	key, _, _ := strings.Cut(err.Error(), ":")
 	if where, ok := origin[key]; ok {
@@ -370,7 +371,7 @@ func (c *Config) validate() []error {
 
 // suggestion names the known key that is nearest to name, if one is near enough.
 func suggestion(name string, known map[string]setting) string {
-	best, distance := "", min(len(name)/3+2, 4) // the more letters, the more slips
+	best, distance := "", min(len(name)/3+2, 4) // a longer name may have more typing mistakes
 	for key := range known {
 		if d := editDistance(name, key); d < distance || d == distance && key < best {
 			best, distance = key, d
@@ -382,9 +383,9 @@ func suggestion(name string, known map[string]setting) string {
 	return fmt.Sprintf(", did you mean %q?", best)
 }
 
-// misspelt returns an error for a variable of the environment that is nearly a setting's: it would
-// be passed over in silence. Others that begin with PENSTOCK_ are left alone, like those that
-// Kubernetes makes for a service named penstock.
+// misspelt returns an error for an environment variable whose name is almost a setting's. Otherwise
+// it would be ignored without a word. Other variables that begin with PENSTOCK_ are accepted:
+// Kubernetes makes such ones for a service named penstock.
 func misspelt(environ []string) error {
 	plain := func(name string) string { return strings.ReplaceAll(name, "_", "") }
 	settings, known := allSettings(), make(map[string]bool)
@@ -408,7 +409,8 @@ func misspelt(environ []string) error {
 	return errors.Join(errs...)
 }
 
-// shortestNear is the length of the shortest key that one slip doesn't make into another word.
+// shortestNear is the length of the shortest key for which a similar name counts as a typing
+// mistake. One letter can turn a shorter key into another word.
 const shortestNear = 5
 
 // editDistance is Levenshtein's distance.

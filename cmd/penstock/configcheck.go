@@ -12,7 +12,7 @@ import (
 func configCommand() *cobra.Command {
 	check := &cobra.Command{
 		Use:   "check [FILE]",
-		Short: "Check a configuration file together with the environment; starts nothing",
+		Short: "Check a configuration file together with the environment; it starts nothing",
 		Long: `Validate a configuration file without starting anything, together with the environment (PENSTOCK_…): secrets have no
 place in a file. All mistakes are reported at once, each with file, line and a suggestion where one is near. Exits 2 when
 there is one. The file is FILE, or that of --config, or that of PENSTOCK_CONFIG.`,

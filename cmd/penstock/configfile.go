@@ -100,7 +100,7 @@ func yamlDocument(path string, text []byte) (*yaml.Node, []error) {
 
 // secondDocument returns the line on which the second document begins.
 func secondDocument(text []byte) int {
-	seen := false // the document before the mark has content
+	seen := false // the document before this mark has content
 	for i, line := range bytes.Split(text, []byte("\n")) {
 		line = bytes.TrimRight(line, " \t\r")
 		switch mark := bytes.HasPrefix(line, []byte("---")); {

@@ -31,21 +31,21 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 		group("activities", "Sales", activityCommands()...),
 		group("stock", "Units", restockCommand()),
 		group("orders", "Orders: find them, and what happened to them", orderCommands()...),
-		group("refunds", "Refunds: money that has to go back", refundCommands()...),
+		group("refunds", "Refunds: money that must be refunded", refundCommands()...),
 		auditItems("audit [ACTIVITY...]"),
 		group("limits", "Rate limits of merchants, callers, users and others", limitCommands()...),
 		group("switches", "Switches that turn parts of the service on or off", switchCommands()...),
-		group("settings", "Which limits, switches and webhooks each node has in force", settingsCommands()...),
+		group("settings", "Limits, switches and webhooks: which versions each node uses", settingsCommands()...),
 		group("levels", "Degrade levels: which parts a server turns off under load", levelCommands()...),
 		group("nodes", "Gateways and workers", nodeCommands()...),
-		command("live", "Show the live view once, as top --once does", cobra.NoArgs, false, func(s *session,
+		command("live", "Print the live view once, like top --once", cobra.NoArgs, false, func(s *session,
 			_ []string) error {
 			return s.liveOnce()
 		}),
 		eventsCommand(),
 		group("dead-letters", "Records and orders that a worker could not use", deadLetterCommands()...),
 		replayCommand(),
-		group("changes", "The record of changes, and how to take one back", changeCommands()...),
+		group("changes", "The list of changes, and how to undo one", changeCommands()...),
 		group("webhooks", "Receivers of alarms and changes", webhookCommands()...),
 		group("secrets", "Encryption keys of payment secrets", secretCommands()...),
 		group("tokens", "Tokens of the admin API", tokenCommands()...),
@@ -113,15 +113,15 @@ func command(use, short string, args cobra.PositionalArgs, change bool, run func
 	}
 	switch name := cmd.Name(); {
 	case change:
-		cmd.Flags().String("reason", "", "why, for the list of changes")
+		cmd.Flags().String("reason", "", "the reason for this change; it is kept in the list of changes")
 	case name == "list" || name == "active" || name == "usage" || name == "find":
-		cmd.Flags().Bool("watch", false, "go on, and print it again when it has changed")
+		cmd.Flags().Bool("watch", false, "repeat the command, and print the answer again when it has changed")
 	}
 	completeArguments(cmd)
 	return cmd
 }
 
-// needsReason is the mistake of a change that has to say why, and doesn't.
+// needsReason is the error of a change without the reason that it needs.
 func (s *session) needsReason() error {
 	if s.reason == "" {
 		return &exitError{exitUsage, errors.New("flag --reason: is required")}
@@ -188,7 +188,7 @@ func merchantCommands() []*cobra.Command {
 			}
 			return s.show(put(body, "merchants", args[0]), "merchant", "name", "payment_secret", "former_secret_until")
 		})
-	change.Flags().StringVar(&name, "name", "", "name for people; needed where the merchant is new")
+	change.Flags().StringVar(&name, "name", "", "name for people; required for a new merchant")
 	change.Flags().StringVar(&overlap, "overlap", "", "roll the payment secret: the old one stays valid this long, like 24h; "+
 		"without --payment-secret-file, a new one is made and shown once")
 	change.Flags().StringVar(&secretFile, "payment-secret-file", "", "file with the secret that signs payment notices, - for stdin")
@@ -204,8 +204,8 @@ func merchantCommands() []*cobra.Command {
 	}
 }
 
-// required marks flags that must be given. A name without a flag is a mistake in this package: the
-// command reports it when it runs.
+// required marks flags that must be given. If there is no flag of that name, the command reports it
+// when it runs.
 func required(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
 		if err := cmd.MarkFlagRequired(name); err != nil {
@@ -223,7 +223,7 @@ func callerCommands() []*cobra.Command {
 			return s.show(post(body, "merchants", args[0], "callers"), "merchant", "caller", "key", "name", "rights", "shadow")
 		})
 	add.Flags().StringSliceVar(&rights, "rights", nil, "what it may do: buy, merchant, or both with a comma")
-	add.Flags().BoolVar(&shadow, "shadow", false, "its traffic is a load test, and is refused first under load")
+	add.Flags().BoolVar(&shadow, "shadow", false, "this caller sends a load test; under load, its requests are refused first")
 	required(add, "rights")
 	return []*cobra.Command{
 		command("list MERCHANT", "List a merchant's callers", cobra.ExactArgs(1), false, func(s *session, args []string) error {
@@ -231,7 +231,7 @@ func callerCommands() []*cobra.Command {
 		}),
 		add,
 		group("keys", "Keys of a caller", keyCommands()...),
-		command("revoke MERCHANT CALLER", "Revoke a caller, within a second on every node", cobra.ExactArgs(2), true,
+		command("revoke MERCHANT CALLER", "Revoke a caller; it takes effect within a second on every node", cobra.ExactArgs(2), true,
 			func(s *session, args []string) error {
 				return s.revoke(remove("merchants", args[0], "callers", args[1]))
 			}),
@@ -249,7 +249,7 @@ func deadLetterCommands() []*cobra.Command {
 		members     []string
 	}{
 		{"replay", "Try the orders of dead letters again", []string{"letters", "replayed", "opened", "rejected", "parked"}},
-		{"discard", "Discard dead letters: their orders are rejected, for good", []string{"discarded"}},
+		{"discard", "Discard dead letters; their orders are rejected for good", []string{"discarded"}},
 	} {
 		cmd := command(verb.name+" (ID... | --all)", verb.short, cobra.ArbitraryArgs, true, func(s *session, args []string) error {
 			all, err := s.cmd.Flags().GetBool("all")
@@ -257,7 +257,7 @@ func deadLetterCommands() []*cobra.Command {
 				return err
 			}
 			if all == (len(args) > 0) {
-				return &exitError{exitUsage, fmt.Errorf("name dead letters by their ids, or all of them with --all")}
+				return &exitError{exitUsage, fmt.Errorf("name the ids of dead letters, or give --all")}
 			}
 			body := map[string]any{"all": true}
 			if all && verb.name == "discard" {
@@ -304,18 +304,18 @@ func changeCommands() []*cobra.Command {
 	list.Flags().IntVar(&limit, "limit", 50, "how many")
 	return []*cobra.Command{
 		list,
-		command("show NUMBER", "Show a change, with what was before and after", cobra.ExactArgs(1), false, func(s *session, args []string) error {
+		command("show NUMBER", "Show a change: values before and after", cobra.ExactArgs(1), false, func(s *session, args []string) error {
 			return s.show(get("changes", args[0]), "number", "at", "actor", "token_id", "address", "kind", "key", "reason", "revertible",
 				"before", "after")
 		}),
-		command("revert NUMBER", "Take a change back, by a new change", cobra.ExactArgs(1), true, func(s *session, args []string) error {
+		command("revert NUMBER", "Undo a change by making a new change", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			var done struct{ Changed bool }
 			text, err := s.read(s.cmd.Context(), &done, post(nil, "changes", args[0], "revert"))
 			if err != nil {
 				return err
 			}
 			if !done.Changed {
-				if err := s.note("change %s was taken back before: nothing was changed now", args[0]); err != nil {
+				if err := s.note("change %s was undone before: nothing was changed now", args[0]); err != nil {
 					return err
 				}
 			}
@@ -347,15 +347,15 @@ func tokenCommands() []*cobra.Command {
   admin      does everything`
 	add.Flags().StringVar(&role, "role", "", "viewer, support, operator, finance or admin")
 	oneOf(add, "role", "viewer", "support", "operator", "finance", "admin")
-	add.Flags().StringVar(&merchant, "merchant", "", "bind it to a merchant: it sees and changes nothing of others")
-	add.Flags().StringVar(&life, "expires-in", "", "after which the token ends by itself, like 8h (default: never)")
+	add.Flags().StringVar(&merchant, "merchant", "", "the merchant that it is bound to; it can't see or change anything of other merchants")
+	add.Flags().StringVar(&life, "expires-in", "", "how long the token is valid, like 8h (default: for ever)")
 	required(add, "role")
 	return []*cobra.Command{
-		command("list", "List tokens and sessions, and when each was used last", cobra.NoArgs, false, func(s *session, _ []string) error {
+		command("list", "List tokens and sessions, and when each was last used", cobra.NoArgs, false, func(s *session, _ []string) error {
 			return s.showAll([]string{"tokens"}, append(members, "session", "configured")...)
 		}),
 		add,
-		command("delete TOKEN", "Delete a token, named by its name or id, or end a session by its id", cobra.ExactArgs(1), true,
+		command("delete TOKEN", "Delete a token by its name or id, or end a session by its id", cobra.ExactArgs(1), true,
 			func(s *session, args []string) error {
 				if err := s.show(remove("tokens", args[0])); err != nil {
 					return err

@@ -54,8 +54,8 @@ func (s *step) run(t *testing.T) {
 	}
 }
 
-// TestCtlPassesOverAListenerThatHangs: one that takes connections and doesn't answer delays the
-// command by the wait for its first answer, and no more.
+// TestCtlPassesOverAListenerThatHangs: a listener that takes connections and doesn't answer delays
+// the command only by the wait for its first answer.
 func TestCtlPassesOverAListenerThatHangs(t *testing.T) {
 	hang := make(chan struct{})
 	asked := make(chan string, 10)
@@ -66,7 +66,7 @@ func TestCtlPassesOverAListenerThatHangs(t *testing.T) {
 	defer stuck.Close()
 	defer close(hang)
 	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write([]byte(`{"path":"` + r.URL.Path + `"}`)) // the client tells
+		_, _ = w.Write([]byte(`{"path":"` + r.URL.Path + `"}`)) // the client reports an invalid answer
 	}))
 	defer good.Close()
 	c := newClient([]string{stuck.URL, good.URL}, ctlToken, time.Minute)
@@ -95,7 +95,7 @@ func TestCtlListsEndWhereAServerRepeatsItself(t *testing.T) {
 		if asked++; asked > 10 {
 			panic(http.ErrAbortHandler)
 		}
-		_, _ = w.Write([]byte(`{"items":[{"merchant":"m1"}],"next":"same"}`)) // the client tells
+		_, _ = w.Write([]byte(`{"items":[{"merchant":"m1"}],"next":"same"}`)) // the client reports the missing end
 	}))
 	defer s.Close()
 	items, err := newClient([]string{s.URL}, ctlToken, time.Minute).list(t.Context(), "after", 0, "merchants")
@@ -192,7 +192,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl changes list --limit 0", code: 2, stderr: `--limit: must be above zero`},
 		{args: "ctl changes show 2", stdout: `reason +shorter\nrevertible +true\nbefore +\{"merchant":"m1","name":"618 Phones"\}\n`},
 		{args: "ctl changes revert 2 --reason longer", stdout: `^reverted +2\nkind +merchant\nkey +m1\nchanged +true\n$`},
-		{args: "ctl changes revert 2", stdout: `changed +false\n$`, stderr: `^change 2 was taken back before: nothing was changed now\n$`},
+		{args: "ctl changes revert 2", stdout: `changed +false\n$`, stderr: `^change 2 was undone before: nothing was changed now\n$`},
 		{args: "ctl changes revert 1", code: 1, stderr: `not-revertible`},
 
 		{args: "ctl limits show", stdout: `^NAME +KEY +MATCH +RATE +BURST +MODE\n$`, stderr: `^version 0\n$`},
@@ -238,14 +238,14 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl dead-letters replay --all", stdout: `^letters +0\nreplayed +0\nopened +0\nrejected +0\nparked +0\n$`},
 		{args: "ctl dead-letters discard 7 8", code: 1, stderr: `unknown-dead-letter`},
 		{args: "ctl dead-letters discard seven", code: 2, stderr: `"seven" is not the id of a dead letter`},
-		{args: "ctl dead-letters discard", code: 2, stderr: `or all of them with --all`},
-		{args: "ctl dead-letters replay 1 --all", code: 2, stderr: `or all of them with --all`},
+		{args: "ctl dead-letters discard", code: 2, stderr: `or give --all`},
+		{args: "ctl dead-letters replay 1 --all", code: 2, stderr: `or give --all`},
 
 		{args: "ctl tokens add night --role operator", stdout: `^name +night\nrole +operator\ntoken +pst_\S{43}\ntoken id +t-\S{10}\nexpires at +\n$`},
 		{args: "ctl tokens list", stdout: `^TOKEN ID +NAME .*\nconfigured +configured +admin .*\nt-\S{10} +night +operator +2\S+Z`},
 		{args: "ctl tokens delete night", stderr: `^deleted night\n$`},
 		{args: "ctl activities end 618", code: 2, stderr: `^penstock: End 618 for good\? .* or --yes\n$`},
-		{args: "ctl activities end 618 --yes", stdout: `state +ended\n$`, stderr: `^618 is ended: it sells nothing any more`},
+		{args: "ctl activities end 618 --yes", stdout: `state +ended\n$`, stderr: `^618 is ended: it has stopped selling for good`},
 		{args: "ctl activities resume 618", code: 1, stderr: `activity-state`},
 	}, keySteps()...) {
 		s.run(t)
@@ -376,7 +376,7 @@ func TestCtlShowsNoEscapeSequences(t *testing.T) {
 	(&step{args: "ctl merchants list", stdout: "^MERCHANT +NAME\nm1 +\uFFFD\\[2J\uFFFDA\uFFFDB\n$"}).run(t)
 }
 
-// A restock whose answer is lost can be repeated: its key is told.
+// A restock whose answer is lost can be repeated: ctl prints its key.
 func TestCtlTellsTheKeyOfALostRestock(t *testing.T) {
 	answering(t, map[string]string{
 		"/admin/v1/activities/a/items/x/restock": `{"type":"/problems/unavailable","title":"Not now","status":503,"detail":"Away.","code":"unavailable"}`,

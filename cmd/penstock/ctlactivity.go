@@ -60,7 +60,7 @@ What "show -o json" prints may be changed and put back.`
 	commands = append(commands, bulkActivityCommands()...)
 	for _, verb := range []struct{ name, short string }{
 		{"publish", "Open a draft for sale"}, {"pause", "Stop selling until resume"},
-		{"resume", "Sell again after a pause"}, {"end", "End an activity for good"},
+		{"resume", "Sell again after a pause"}, {"end", "End an activity for good: it sells nothing more"},
 	} {
 		cmd := command(verb.name+" ACTIVITY", verb.short, cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			return s.changeState(args[0], verb.name)
@@ -73,13 +73,13 @@ What "show -o json" prints may be changed and put back.`
 	return append(commands, extendCommand(), archiveCommand(), dropCommand())
 }
 
-// changeState moves an activity to another state, and prints what this means.
+// changeState moves an activity to another state, and prints what that changes for buyers.
 func (s *session) changeState(activity, verb string) error {
 	var body any
 	if verb == "end" {
 		body = map[string]any{"confirm": true}
 		question := fmt.Sprintf(
-			"End %s for good? It sells nothing any more, and this can't be undone; open orders can still be paid.", activity)
+			"End %s for good? It stops selling, and this can't be undone. Open orders can still be paid.", activity)
 		if err := s.sure(question); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (s *session) changeState(activity, verb string) error {
 	is := "it sells until " + timeText(doc.EndsAt, now)
 	switch {
 	case doc.State == "ended":
-		is = "it sells nothing any more; open orders can be paid until their time is over"
+		is = "it has stopped selling for good; open orders can be paid until their time is over"
 	case doc.State == "paused":
 		is = "it sells nothing until it is resumed; open orders can be paid"
 	case doc.State != "published":
@@ -113,8 +113,8 @@ func (s *session) changeState(activity, verb string) error {
 	return s.object(text, "activity", "state")
 }
 
-// readDocument reads one YAML mapping; JSON is YAML too. The server checks its members. A time is
-// passed on as it is written: YAML reads times more loosely than RFC 3339, and takes a date for
+// readDocument reads one YAML mapping; JSON is YAML too. The server checks its members. Times are
+// passed on as they are written, because YAML accepts more forms than RFC 3339, and reads a date as
 // midnight in UTC.
 func readDocument(cmd *cobra.Command, path string) (map[string]any, error) {
 	text, err := readInput(cmd, path)
@@ -141,7 +141,7 @@ func readDocument(cmd *cobra.Command, path string) (map[string]any, error) {
 	return document, nil
 }
 
-// keepTimes makes every time of a document a text.
+// keepTimes turns every time in a document into a text.
 func keepTimes(n *yaml.Node) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!timestamp" {
 		n.Tag = "!!str"
@@ -173,7 +173,7 @@ func restockCommand() *cobra.Command {
 			r.header = http.Header{"Idempotency-Key": {key}}
 			text, header, err := s.call(s.cmd.Context(), r)
 			if coded, ok := errors.AsType[*exitError](err); ok && coded.code == exitDependency {
-				return errors.Join(err, s.note("the outcome is unknown: repeat the command with --key %s; it takes effect once", key))
+				return errors.Join(err, s.note("the outcome is unknown: repeat the command with --key %s; the change is made only once", key))
 			}
 			if err != nil {
 				return err
@@ -186,7 +186,7 @@ func restockCommand() *cobra.Command {
 			return s.object(text, "activity", "sku", "delta", "total")
 		})
 	cmd.Flags().Int64Var(&delta, "delta", 0, "units to add; below zero, units to take back")
-	cmd.Flags().StringVar(&key, "key", "", "idempotency key: the same key changes the stock once (default: a random one)")
+	cmd.Flags().StringVar(&key, "key", "", "idempotency key: the same key changes the stock only once (default: a random key)")
 	cmd.Flags().StringVarP(&file, "file", "f", "", "CSV file of many items: a header with sku,delta; if a line is wrong, nothing is changed")
 	return cmd
 }

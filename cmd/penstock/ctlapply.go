@@ -25,7 +25,7 @@ import (
 // The kinds of a file of apply, in the order in which they are applied.
 var applyKinds = []string{"merchant", "caller", "activity", "limits", "switch"}
 
-// applyMembers are the members of each kind. Those with an exclamation mark are needed.
+// applyMembers are the members of each kind. Members with an exclamation mark are required.
 var applyMembers = map[string][]string{
 	"merchant": {"merchant!", "name!"},
 	"caller":   {"merchant!", "name!", "rights!", "shadow"},
@@ -72,7 +72,7 @@ their prices. The units of a published activity are not changed here:
 see stock restock. With --prune drafts and callers of these merchants that no file names are deleted and revoked,
 and switches that no file names are taken out.`
 
-// applied is one document of a file, with its place.
+// applied is one document of a file, and the place where it stands.
 type applied struct {
 	kind string
 	at   string // file:line
@@ -274,7 +274,7 @@ type change struct {
 func applyCommand() *cobra.Command {
 	var file string
 	var dryRun, prune, yes bool
-	cmd := command("apply -f FILE|DIR", "Make the server what files say: merchants, callers, activities, limits, switches", cobra.NoArgs, true,
+	cmd := command("apply -f FILE|DIR", "Make the server match files: merchants, callers, activities, limits, switches", cobra.NoArgs, true,
 		func(s *session, _ []string) error {
 			docs, err := readApplied(s.cmd, file)
 			if err != nil {
@@ -286,7 +286,7 @@ func applyCommand() *cobra.Command {
 	takesUnknown(cmd)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the file or directory, - for stdin")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what differs and change nothing")
-	cmd.Flags().BoolVar(&prune, "prune", false, "remove what no file names")
+	cmd.Flags().BoolVar(&prune, "prune", false, "also remove drafts, callers and switches that the files don't name")
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask before something is removed")
 	required(cmd, "file")
 	return cmd
@@ -340,14 +340,14 @@ func (s *session) apply(docs []applied, dryRun, prune, yes bool) error {
 		return err
 	}
 	if taken > 0 && !yes {
-		if err := s.confirm(fmt.Sprintf("%d of these are removed. Go on?", taken)); err != nil {
+		if err := s.confirm(fmt.Sprintf("%d of these changes remove something. Continue?", taken)); err != nil {
 			return err
 		}
 	}
 	for i := range p.changes {
 		if err := p.changes[i].do(); err != nil {
 			left := fmt.Errorf("%s: %w", p.changes[i].title, err)
-			return errors.Join(left, s.note("%d of %d changes are made; apply again to go on", i, len(p.changes)))
+			return errors.Join(left, s.note("%d of %d changes were made; run apply again for the rest", i, len(p.changes)))
 		}
 	}
 	return s.note("%d changed", len(p.changes))
@@ -380,10 +380,10 @@ type plan struct {
 	notes     []string
 	mistakes  []error                     // mistakes in the files that only the server can find
 	merchants map[string]bool             // that are in the files
-	made      map[string]bool             // things that the files make, in the form of a limit's match
-	callers   map[string][]map[string]any // by merchant, as they are
-	switches  []map[string]any            // as they are set
-	values    map[string]string           // which each switch may have
+	made      map[string]bool             // names that the files create, in the form of a limit's match
+	callers   map[string][]map[string]any // the callers on the server, by merchant
+	switches  []map[string]any            // the switches that are set now
+	values    map[string]string           // the values that each switch may have
 }
 
 // will plans a change that a token of the role needs may make.
@@ -434,7 +434,7 @@ func (p *plan) merchant(a *applied) error {
 		if err != nil || is != nil {
 			return err
 		}
-		return p.object(text, "merchant", "payment_secret") // it is shown once
+		return p.object(text, "merchant", "payment_secret") // a new merchant's secret is shown only once
 	}
 	if is == nil {
 		p.will("+", "merchant "+id, roleAdmin, []string{"name: " + name}, do)
@@ -549,7 +549,7 @@ func (p *plan) activity(a *applied) error {
 		})
 	}
 	if state != "" && state != now && stateVerbs(now, state) == nil {
-		p.notes = append(p.notes, fmt.Sprintf("%s: activity %s is %s, and can't be %s any more", a.at, id, now, state))
+		p.notes = append(p.notes, fmt.Sprintf("%s: activity %s is %s, and can't become %s again", a.at, id, now, state))
 	}
 	return nil
 }
@@ -624,7 +624,7 @@ func (p *plan) activityDiff(id, state string, is, want map[string]any) (lines []
 	}
 	if left > 0 {
 		p.notes = append(p.notes, fmt.Sprintf(
-			"activity %s: the quantity of %s stays as it is, not as the file says: it is %s, see stock restock",
+			"activity %s: the quantity of %s is not changed by a file, because the activity is %s; use stock restock",
 			id, seckill.Counted(left, "item"), state))
 	}
 	return lines
@@ -669,7 +669,7 @@ func (p *plan) limits(a *applied) error {
 	}
 	sign, none := "~", len(policies) == 0
 	if none {
-		sign = "-" // so that apply asks
+		sign = "-" // marks a removal, so that apply asks
 	}
 	p.will(sign, "limits", roleOperator, lines, func() error {
 		body := map[string]any{"policies": policies, "reason": p.why(), "confirm": none, "allow_unknown": p.allowsUnknown()}

@@ -71,13 +71,13 @@ func TestCtlApply(t *testing.T) {
 			`.*wrong.csv:4: sku: "b" is on line 2 already\n.*wrong.csv:4: delta: must be from 1`},
 		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^2 items of 618 restocked, 0 had been`},
 		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^0 items of 618 restocked, 2 had been`},
-		step{args: "ctl apply -f " + file, stdout: `^nothing to change`, stderr: `the quantity of 2 items stays as it is`},
+		step{args: "ctl apply -f " + file, stdout: `^nothing to change`, stderr: `the quantity of 2 items is not changed by a file`},
 		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", stdout: `^state +draft$.*^b +0\.05 CNY +8`},
 		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", code: 1, stderr: `there is an activity 619 already`},
 		step{args: "ctl activities clone who 620 --starts-at 2096-01-01T00:00:00Z", code: 1, stderr: `unknown-activity`},
 		step{args: "ctl callers add m1 app --rights buy", stdout: "psk_"},
 		step{args: "ctl switches set browse static --reason x", stdout: "version", stderr: "browse is static"},
-		step{args: "ctl apply --prune -f " + file, code: 2, stdout: `- activity 619$.*- caller m1/app$.*- switch browse$`, stderr: `3 of these are removed.*or --yes`},
+		step{args: "ctl apply --prune -f " + file, code: 2, stdout: `- activity 619$.*- caller m1/app$.*- switch browse$`, stderr: `3 of these changes remove something.*or --yes`},
 		step{args: "ctl apply --prune --yes -f " + file, stdout: `- activity 619`, stderr: `3 changed$`},
 		step{args: "ctl apply --prune -f " + file, stdout: `^nothing to change`, stderr: "stays as it is"},
 		step{args: "ctl activities delete 618 --yes", code: 1, stderr: `activity-state`},
@@ -211,7 +211,7 @@ func TestReadItems_NamesEveryLine(t *testing.T) {
 	}
 	_, err = readItems("m.csv", many)
 	said := strings.Split(err.Error(), "\n")
-	if want := lines - lines/sound; len(said) != want { // the first of the duplicates is valid; the number of items is reported, too
+	if want := lines - lines/sound; len(said) != want { // the first duplicate is valid; the number of items is a mistake of its own
 		t.Errorf("%d mistakes are named, want %d: the last are\n%s", len(said), want, strings.Join(said[len(said)-3:], "\n"))
 	}
 	if last := said[len(said)-1]; !strings.HasSuffix(last, " items: an activity has at most 20000") {

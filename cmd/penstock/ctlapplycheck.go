@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// This file finds what is wrong with the values of apply's files, before anything is changed.
+// This file finds mistakes in the values of apply's files, before anything is changed.
 
 // values returns the mistakes in a document's values that need no other document.
 func (a *applied) values() (wrong []string) {
@@ -108,7 +108,7 @@ func (a *applied) activityValues() (wrong []string) {
 		})
 	}
 	if len(wrong) > 0 {
-		return wrong // what follows from it is not said, too
+		return wrong // don't report further mistakes that follow from it
 	}
 	for _, e := range is.Check(maxShardsOfItems) {
 		wrong = append(wrong, e.Field+": "+e.Detail)
@@ -116,7 +116,7 @@ func (a *applied) activityValues() (wrong []string) {
 	return wrong
 }
 
-// wrong notes a mistake that only the server could tell.
+// wrong records a mistake that otherwise only the server could report.
 func (p *plan) wrong(a *applied, format string, args ...any) {
 	p.mistakes = append(p.mistakes, fmt.Errorf("%s: %s", a.at, fmt.Sprintf(format, args...)))
 }
@@ -134,7 +134,7 @@ func (p *plan) needsMerchant(a *applied) error {
 	return err
 }
 
-// makes notes the names that a document makes.
+// makes records the names that a document creates.
 func (p *plan) makes(a *applied) {
 	switch a.kind {
 	case "merchant":
@@ -161,7 +161,7 @@ func (p *plan) checkPolicies(a *applied, policies []any) error {
 	if !ok || problem.Code != "invalid-request" {
 		return err
 	}
-	made := make(map[string]bool) // fields that name something that the files make
+	made := make(map[string]bool) // fields that name something that the files create
 	for i := range policies {
 		policy, _ := policies[i].(map[string]any)
 		match, _ := policy["match"].(string)

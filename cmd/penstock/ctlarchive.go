@@ -46,7 +46,7 @@ processes.`
 func dropCommand() *cobra.Command {
 	var file string
 	cmd := asks(command("drop ACTIVITY --archive FILE",
-		"Let the server drop the orders of an ended activity; FILE is their archive", cobra.ExactArgs(1), true,
+		"Let the server delete the orders of an ended activity; FILE must be their archive", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error { return s.drop(args[0], file) }))
 	cmd.Long = cmd.Short + `.
 
@@ -65,7 +65,7 @@ func (s *session) drop(activity, path string) error {
 	if err != nil {
 		return err
 	}
-	question := fmt.Sprintf("Drop the orders of %s on the server? Only %s will have them.", activity, path)
+	question := fmt.Sprintf("Delete the orders of %s on the server? Afterwards only %s has them.", activity, path)
 	if err := s.sure(question); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (s *session) drop(activity, path string) error {
 	if err != nil {
 		return err
 	}
-	err = s.note("%s of %s to be dropped after %s", counted(doc.Orders, "order"), activity, timeText(doc.KeptUntil, time.Now()))
+	err = s.note("%s of %s will be deleted after %s", counted(doc.Orders, "order"), activity, timeText(doc.KeptUntil, time.Now()))
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (s *session) archive(activity, out string) error {
 	if sale.State != "ended" {
 		return &exitError{exitFailure, fmt.Errorf("%s is %s: only an ended activity is archived: ctl activities end", activity, sale.State)}
 	}
-	file, err := atomicfile.Create(out, 0o600) // buyers' names are in it
+	file, err := atomicfile.Create(out, 0o600) // the file has buyers' names, so only this user may read it
 	if err != nil {
 		return &exitError{exitUsage, fmt.Errorf("flag --out: %w", err)}
 	}
@@ -156,7 +156,7 @@ func (s *session) archive(activity, out string) error {
 	return s.archivedIs(activity, out, digest, archive)
 }
 
-// archived sums up an export.
+// archived is the summary of an export.
 type archived struct {
 	hash   hash.Hash
 	orders int64
@@ -167,7 +167,7 @@ type archived struct {
 // archivedItem sums up the orders of an item, in units.
 type archivedItem struct{ open, sold int64 }
 
-// count sums the orders of an export up.
+// count adds up the orders of an export.
 func (a *archived) count(export io.Reader) error {
 	a.money = make(map[string]int64)
 	lines := bufio.NewScanner(export)
@@ -227,7 +227,7 @@ func (s *session) balances(activity string, a *archived) error {
 			bad("%s/%s: open orders have %s, and may still be paid: wait until their time is over", activity, item.SKU,
 				seckill.Counted(max(has.open, item.Held), "unit"))
 		case has.sold != item.Orders.Sold || has.sold != item.Sold:
-			bad("%s/%s: the paid orders have %s, the books %d in the database and %d in the stock", activity, item.SKU,
+			bad("%s/%s: there are %s in paid orders, but %d in the database's books and %d in the stock's", activity, item.SKU,
 				seckill.Counted(has.sold, "unit"), item.Orders.Sold, item.Sold)
 		}
 	}
@@ -257,7 +257,7 @@ func (s *session) archivedIs(activity, out, digest string, a *archived) error {
 	for _, currency := range slices.Sorted(maps.Keys(a.money)) {
 		paid = append(paid, seckill.Money{Minor: a.money[currency], Currency: currency}.String())
 	}
-	text := fmt.Sprintf("%s of %s, %s sold for %s, as the books have them", counted(a.orders, "order"), activity, counted(sold, "unit"),
+	text := fmt.Sprintf("%s of %s, %s sold for %s, as the books say", counted(a.orders, "order"), activity, counted(sold, "unit"),
 		cmp.Or(strings.Join(paid, ", "), "nothing"))
 	if err := s.note("%s", text); err != nil {
 		return err

@@ -22,10 +22,10 @@ func TestCtlArchive(t *testing.T) {
 		code                 int
 		stderr               string
 	}{
-		"as the books have it":    {"ended", paid + gone, books("0", "2", "2"), 0, `^2 orders of a, 2 units sold for 39\.98 CNY, as the books have them\n$`},
+		"as the books have it":    {"ended", paid + gone, books("0", "2", "2"), 0, `^2 orders of a, 2 units sold for 39\.98 CNY, as the books say\n$`},
 		"it still sells":          {"published", paid, books("0", "2", "2"), 1, `a is published: only an ended activity`},
 		"an open order":           {"ended", paid + open, books("1", "2", "2"), 1, `a/x: open orders have 1 unit, and may still be paid`},
-		"an order is missing":     {"ended", gone, books("0", "2", "2"), 1, `a/x: the paid orders have 0 units, the books 2 in the database and 2 in the stock`},
+		"an order is missing":     {"ended", gone, books("0", "2", "2"), 1, `a/x: there are 0 units in paid orders, but 2 in the database's books and 2 in the stock's`},
 		"an item is missing":      {"ended", paid, `{"items":[]}`, 1, `a/x: has orders, and is not in the books`},
 		"half a line":             {"ended", paid + `{"order":"o2"`, books("0", "2", "2"), 1, `line 2 is no order`},
 		"what is no export":       {"ended", `hello`, books("0", "2", "2"), 1, `line 1 is no order`},
@@ -88,6 +88,6 @@ func TestCtlDrop(t *testing.T) {
 	write(out+".sha256", strings.Repeat("0", 64)+"  a.ndjson\n")
 	(&step{args: drop, code: 1, stderr: "is not what was archived"}).run(t)
 	write(out+".sha256", sum+"  a.ndjson\n")
-	(&step{args: drop, code: 2, stderr: `Drop the orders of a on the server\? .*or --yes`}).run(t)
-	(&step{args: drop + " --yes", stdout: `sha256 +` + sum, stderr: `^1 order of a to be dropped after 2026-06-27`}).run(t)
+	(&step{args: drop, code: 2, stderr: `Delete the orders of a on the server\? .*or --yes`}).run(t)
+	(&step{args: drop + " --yes", stdout: `sha256 +` + sum, stderr: `^1 order of a will be deleted after 2026-06-27`}).run(t)
 }

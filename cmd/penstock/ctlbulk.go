@@ -29,7 +29,7 @@ func cloneCommand() *cobra.Command {
 			p := &plan{session: s}
 			doc, _, err := p.find("activities", args[0])
 			if err == nil && doc == nil {
-				_, _, err = s.call(s.cmd.Context(), get("activities", args[0])) // with its error
+				_, _, err = s.call(s.cmd.Context(), get("activities", args[0])) // finish with the error of this read
 			}
 			if err != nil {
 				return err
@@ -133,7 +133,7 @@ func (s *session) restockMany(activity, file, key string) error {
 		if err != nil {
 			why := fmt.Errorf("%s:%d: %s: %w", file, l.line, l.sku, err)
 			return errors.Join(&exitError{codeOf(err), why}, s.note(
-				"the lines before line %d are done; correct the file and repeat the command with --key %s: each line takes effect once", l.line, key))
+				"the lines before line %d are done; correct the file and repeat the command with --key %s: no line is done twice", l.line, key))
 		}
 		if header.Get("Idempotent-Replayed") != "true" {
 			done++
@@ -142,7 +142,7 @@ func (s *session) restockMany(activity, file, key string) error {
 	if s.json {
 		return s.value(map[string]any{"activity": activity, "lines": len(lines), "changed": done, "key": key})
 	}
-	return s.note("%s of %s restocked, %d had been before", seckill.Counted(done, "item"), activity, len(lines)-done)
+	return s.note("%s of %s restocked; %d were restocked before", seckill.Counted(done, "item"), activity, len(lines)-done)
 }
 
 func codeOf(err error) int {

@@ -41,7 +41,7 @@ func limitCommands() []*cobra.Command {
 			}
 			var policies []json.RawMessage
 			if json.Unmarshal(body["policies"], &policies) == nil && policies != nil && len(policies) == 0 {
-				if err := s.sure("This removes all limits: nobody is limited then. Go on?"); err != nil {
+				if err := s.sure("This removes all limits: then nobody is limited. Continue?"); err != nil {
 					return err
 				}
 				body["confirm"] = json.RawMessage("true")
@@ -59,8 +59,8 @@ func limitCommands() []*cobra.Command {
 	asks(replace)
 	takesUnknown(replace)
 	return append(limitEdits(), []*cobra.Command{
-		command("show", "Show the limits; with -o json, as put takes them", cobra.NoArgs, false, (*session).showLimits),
-		command("usage", "Show what each limit lets pass and refuses on each gateway, and the keys it refuses most", cobra.NoArgs, false,
+		command("show", "Show the limits; -o json prints the document that put takes", cobra.NoArgs, false, (*session).showLimits),
+		command("usage", "Show how much each limit admits and refuses on each gateway, and the keys that it refuses most", cobra.NoArgs, false,
 			(*session).limitUsage),
 		replace,
 	}...)
@@ -145,16 +145,16 @@ type stagedLimits struct {
 
 // String says which gateways try them, and what ends that.
 func (l *stagedLimits) String() string {
-	text := fmt.Sprintf("%s tries other limits since %s (see -o json); they are taken back where more than %g %% is refused in %d s",
+	text := fmt.Sprintf("%s tries other limits since %s (see -o json); if more than %g %% is refused in %d s, they are taken back",
 		strings.Join(l.Nodes, ", "), l.Since.Format(time.RFC3339), l.MaxRefused, l.Seconds)
 	if !l.CompletesAt.IsZero() {
-		text += ", and are everybody's from " + l.CompletesAt.Format(time.RFC3339) + " on"
+		text += ", and from " + l.CompletesAt.Format(time.RFC3339) + " on they are in force on all gateways"
 	}
 	return text
 }
 
-// limitUsage prints what the limits do: a line for each policy and gateway, then the keys that are
-// refused most.
+// limitUsage prints how much each limit admits and refuses: a line for each policy and gateway,
+// then the keys that are refused most.
 func (s *session) limitUsage(_ []string) error {
 	text, _, err := s.call(s.cmd.Context(), get("limits", "usage"))
 	if err != nil {
@@ -194,7 +194,7 @@ func (s *session) limitUsage(_ []string) error {
 	}
 	type row struct {
 		Name string  `json:"name"`
-		Rate float64 `json:"rate,omitempty"` // a limit may have none
+		Rate float64 `json:"rate,omitempty"` // a limit may have no rate
 		rates
 	}
 	var rows []json.RawMessage
@@ -237,7 +237,7 @@ func toTenths(numbers ...*float64) {
 // switchCommands returns the commands about switches.
 func switchCommands() []*cobra.Command {
 	var scope, expires, starts string
-	set := command("set SWITCH VALUE", "Set a switch, for everybody or for a --scope; the value - takes it out", cobra.ExactArgs(2), true,
+	set := command("set SWITCH VALUE", "Set a switch, for everybody or for a --scope; the value - removes it", cobra.ExactArgs(2), true,
 		func(s *session, args []string) error {
 			if err := s.needsReason(); err != nil {
 				return err
@@ -265,9 +265,9 @@ func switchCommands() []*cobra.Command {
 			return s.showPublished(put(body, "switches", args[0]))
 		})
 	set.Flags().StringVar(&scope, "scope", "", "merchant=M, activity=A, sku=S, sku=A/S or caller=M/C")
-	set.Flags().StringVar(&starts, "starts-at", "", "when it begins: a time, or like start-30s with --scope activity=A")
+	set.Flags().StringVar(&starts, "starts-at", "", "when it begins: a time, or with --scope activity=A a form like start-30s")
 	takesUnknown(set)
-	set.Flags().StringVar(&expires, "expires-in", "", "after which the switch ends by itself, like 15m")
+	set.Flags().StringVar(&expires, "expires-in", "", "how long the switch is set, like 15m")
 	return []*cobra.Command{
 		command("list", "List switches", cobra.NoArgs, false, func(s *session, _ []string) error {
 			return s.showAll([]string{"switches"}, "name", "value", "default", "values", "effect")
@@ -300,7 +300,7 @@ func switchCommands() []*cobra.Command {
 // settingsCommands are the commands about the versions of limits, switches and webhooks.
 func settingsCommands() []*cobra.Command {
 	return []*cobra.Command{
-		command("show", "Show the newest versions, and which of them each node runs", cobra.NoArgs, false, func(s *session, _ []string) error {
+		command("show", "Show the newest versions, and the version that each node uses", cobra.NoArgs, false, func(s *session, _ []string) error {
 			text, _, err := s.call(s.cmd.Context(), get("settings"))
 			if err != nil {
 				return err
@@ -366,7 +366,7 @@ func nodeCommands() []*cobra.Command {
 			if err := s.show(remove("nodes", args[0])); err != nil {
 				return err
 			}
-			return s.note("forgotten %s; if it lives, it is known again at once", args[0])
+			return s.note("forgotten %s; if it is alive, it is on the list again at once", args[0])
 		}),
 	}
 	for verb, short := range map[string]string{
@@ -404,7 +404,7 @@ func (s *session) drain(node, verb string) error {
 			}
 		}
 		if known && others == 0 {
-			if err := s.sure(fmt.Sprintf("%s is the last gateway that takes buyers. Drain it, so that nobody can buy?", node)); err != nil {
+			if err := s.sure(fmt.Sprintf("%s is the last gateway that serves buyers. Drain it, although nobody can buy then?", node)); err != nil {
 				return err
 			}
 		}
@@ -447,8 +447,8 @@ func (s *session) listNodes() error {
 		"node", "role", "state", "silent_ms", "drained", "not_yet", "in_flight", "breakers", "lag", "started", "version")
 }
 
-// showPublished prints on which nodes a change is in force. On stderr it tells if that isn't
-// everywhere, or if the change isn't recorded yet.
+// showPublished prints on which nodes a change is in force. If some node doesn't use it yet, or if
+// it isn't recorded yet, it says so on stderr.
 func (s *session) showPublished(r adminRequest) error {
 	text, _, err := s.call(s.cmd.Context(), r)
 	if err != nil {

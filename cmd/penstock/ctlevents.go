@@ -15,11 +15,11 @@ import (
 	"github.com/penstock/penstock/internal/wait"
 )
 
-// eventsCommand follows what happens.
+// eventsCommand prints events as they happen.
 func eventsCommand() *cobra.Command {
 	var types []string
 	var after string
-	cmd := command("events", "Follow what happens: changes, alarms, nodes, rebuilds, breakers and levels", cobra.NoArgs, false,
+	cmd := command("events", "Print events as they happen: changes, alarms, nodes, rebuilds, breakers and levels", cobra.NoArgs, false,
 		func(s *session, _ []string) error {
 			known := live.EventTypes()
 			for _, t := range types {
@@ -33,8 +33,8 @@ func eventsCommand() *cobra.Command {
 			return s.events(&liveFeed{client: s.adminClient, types: types, after: after, quiet: 45 * time.Second})
 		})
 	cmd.Flags().StringSliceVar(&types, "types", nil,
-		"which ones, with commas between (default: all but live): "+strings.Join(live.EventTypes(), ", "))
-	cmd.Flags().StringVar(&after, "after", "", "id of the last event that was seen: the kept events after it come first")
+		"types of events, separated by commas (default: all but live): "+strings.Join(live.EventTypes(), ", "))
+	cmd.Flags().StringVar(&after, "after", "", "id of the last event that you have seen: events since then come first, if they are still kept")
 	cmd.Long = cmd.Short + `, a line each, until ^C.
 
 With -o json each line is an object with id, event and data. When the connection breaks it is made again, and goes on after the last
@@ -82,7 +82,7 @@ func (s *session) events(feed *liveFeed) error {
 	}
 }
 
-// event prints one.
+// event prints one event.
 func (s *session) event(e *event) error {
 	if s.json {
 		if !json.Valid(e.Data) {

@@ -74,7 +74,7 @@ func addKeyCommand() *cobra.Command {
 			}
 			return s.note("the caller's other keys stay valid")
 		})
-	add.Flags().StringVar(&life, "expires-in", "", "after which when the key expires, like 2160h (default: never)")
+	add.Flags().StringVar(&life, "expires-in", "", "how long the key is valid, like 2160h (default: for ever)")
 	return add
 }
 
@@ -93,7 +93,7 @@ func rollKeyCommand() *cobra.Command {
 				args[0], args[1], overlap)
 		})
 	roll.Flags().StringVar(&overlap, "overlap", "", "how long the caller's other keys stay valid; 0s ends them at once")
-	roll.Flags().StringVar(&life, "expires-in", "", "after which the new key ends by itself, like 2160h (default: never)")
+	roll.Flags().StringVar(&life, "expires-in", "", "how long the new key is valid, like 2160h (default: for ever)")
 	required(roll, "overlap")
 	return roll
 }

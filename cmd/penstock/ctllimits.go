@@ -17,27 +17,29 @@ import (
 // limitEdits are the commands that change one limit, or show the effect of a change.
 func limitEdits() []*cobra.Command {
 	var e limitEdit
-	set := command("set NAME", "Add a limit, or change values of one; with --expires-in, only for a while", cobra.ExactArgs(1), true,
+	set := command("set NAME", "Add a limit, or change some of its values; with --expires-in, only for a while", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
 			e.name = args[0]
 			return s.editLimits(e.apply)
 		})
 	flags := set.Flags()
-	flags.StringVar(&e.key, "key", "", "whose: "+orList(limiterKeys)+"; needed for a new limit")
-	flags.StringVar(&e.match, "match", "", "the only key that it is for, like m1 or m1/web; without it, it is for every key")
-	flags.Float64Var(&e.rate, "rate", 0, "purchases a second, over all gateways; needed for a new limit")
-	flags.Int64Var(&e.burst, "burst", 0, "how many may come at once; without it, what --rate gives in a second")
-	flags.StringVar(&e.mode, "mode", "", orList(limiterModes)+": shadow only counts what it would refuse")
-	flags.IntVar(&e.percent, "percent", 0, "of how many keys in a hundred, with --mode percent")
-	flags.Int64Var(&e.concurrency, "concurrency", 0, "how many requests may be in flight at once, on each gateway; 0 takes the bound away")
-	flags.Int64Var(&e.quota, "quota", 0, "tokens a day, over all gateways; 0 takes the bound away")
-	flags.StringVar(&e.zone, "zone", "", "whose day the quota is of, like Asia/Shanghai; without it, UTC")
-	flags.Int64Var(&e.perSKU, "quota-per-sku", 0, "what each SKU that the merchant has on sale adds to the quota; 0 for nothing")
-	flags.Int64Var(&e.quotaMax, "quota-max", 0, "the most that the quota may become so")
-	flags.StringToInt64Var(&e.cost, "cost", nil, "tokens by what is asked for, like purchase=1,unit=0,page=1,status=0; what isn't named stays")
-	flags.Float64Var(&e.guaranteed, "guaranteed", 0, "the rate that the merchant has for sure while the global limit is used up")
-	flags.IntVar(&e.weight, "weight", 0, "what the merchant's share weighs against the others'")
-	flags.StringVar(&e.expires, "expires-in", "", "after which it is as before, or gone, like 15m")
+	flags.StringVar(&e.key, "key", "", "whose: "+orList(limiterKeys)+"; required for a new limit")
+	flags.StringVar(&e.match, "match", "", "the one key that the limit is for, like m1 or m1/web; without it, the limit is for every key")
+	flags.Float64Var(&e.rate, "rate", 0, "purchases a second, over all gateways; required for a new limit")
+	flags.Int64Var(&e.burst, "burst", 0, "how many may come at once; default for a new limit: the number that --rate allows in a second")
+	flags.StringVar(&e.mode, "mode", "", orList(limiterModes)+": shadow only counts the requests that it would refuse")
+	flags.IntVar(&e.percent, "percent", 0, "with --mode percent: the percentage of keys that are limited")
+	flags.Int64Var(&e.concurrency, "concurrency", 0, "how many requests may be in flight at once, on each gateway; 0 removes this bound")
+	flags.Int64Var(&e.quota, "quota", 0, "tokens a day, over all gateways; 0 removes this bound")
+	flags.StringVar(&e.zone, "zone", "", "the time zone in which the quota's day begins, like Asia/Shanghai; default: UTC")
+	flags.Int64Var(&e.perSKU, "quota-per-sku", 0, "how much the quota grows with each SKU that the merchant has on sale; 0 for nothing")
+	flags.Int64Var(&e.quotaMax, "quota-max", 0, "the most that the quota may grow to")
+	flags.StringToInt64Var(&e.cost, "cost", nil,
+		"tokens that each kind of request costs, like purchase=1,unit=0,page=1,status=0; a kind that isn't named keeps its cost")
+	flags.Float64Var(&e.guaranteed, "guaranteed", 0, "the rate that the merchant always has, even while the global limit is used up")
+	flags.IntVar(&e.weight, "weight", 0, "the weight of the merchant's share, compared with the weights of other merchants")
+	flags.StringVar(&e.expires, "expires-in", "",
+		"how long the change lasts, like 15m; after it the limit is as before, or is gone if it was new")
 	takesUnknown(set)
 	e.given = func(name string) bool { return flags.Changed(name) }
 	oneOf(set, "key", limiterKeys...)
@@ -50,7 +52,7 @@ func limitEdits() []*cobra.Command {
 				return nil, &exitError{exitFailure, fmt.Errorf("there is no limit %q", args[0])}
 			}
 			if len(left) == 0 {
-				return left, s.sure("This is the last limit: without it nobody is limited. Go on?")
+				return left, s.sure("This is the last limit: without it nobody is limited. Continue?")
 			}
 			return left, nil
 		})
@@ -61,19 +63,19 @@ func limitEdits() []*cobra.Command {
 		command("complete", "Put the staged limits in force on all gateways", cobra.NoArgs, true, func(s *session, _ []string) error {
 			return s.endStage(post(nil, "limits", "staged", "complete"))
 		}),
-		command("take-back", "Give the staged limits up: the gateways that try them go back to those before", cobra.NoArgs, true,
+		command("take-back", "Give up the staged limits: the gateways that try them return to the limits before", cobra.NoArgs, true,
 			func(s *session, _ []string) error { return s.endStage(remove("limits", "staged")) }),
-		onLimitFile("diff", "Show what would be different with the limits of a file", (*session).diffLimits),
-		onLimitFile("preview", "Show what the limits of a file would have refused in the last 15 minutes", (*session).previewLimits),
+		onLimitFile("diff", "Compare the limits of a file with those in force", (*session).diffLimits),
+		onLimitFile("preview", "Show how much the limits of a file would have refused in the last 15 minutes", (*session).previewLimits),
 	}
 }
 
-// allowUnknown is the flag of commands that set something for a name: one that doesn't exist is
-// most likely a slip.
+// allowUnknown is the flag that allows a name that doesn't exist. Without it such a name is
+// refused, because it is most likely a typing mistake.
 const allowUnknown = "allow-unknown"
 
 func takesUnknown(cmd *cobra.Command) {
-	cmd.Flags().Bool(allowUnknown, false, "take names of merchants, callers, activities and SKUs that don't exist")
+	cmd.Flags().Bool(allowUnknown, false, "accept names of merchants, callers, activities and SKUs that don't exist")
 }
 
 // allowsUnknown reports whether the flag is set.
@@ -88,7 +90,8 @@ func stageCommand() *cobra.Command {
 	var nodes []string
 	var percent int
 	var refused float64
-	cmd := command("stage --file FILE", "Have some gateways try limits first; they take them back by themselves where too much is refused",
+	cmd := command("stage --file FILE",
+		"Let some gateways try limits first; if they refuse too much, the gateways take them back by themselves",
 		cobra.NoArgs, true, func(s *session, _ []string) error {
 			doc, err := readLimitFile(s.cmd, file)
 			if err != nil {
@@ -99,7 +102,7 @@ func stageCommand() *cobra.Command {
 				"policies": policies, "max_refused_percent": refused, "within": within, "allow_unknown": s.allowsUnknown(),
 			}
 			if len(policies) == 0 {
-				if err := s.sure("This takes all limits away on these gateways. Go on?"); err != nil {
+				if err := s.sure("This removes all limits on these gateways. Continue?"); err != nil {
 					return err
 				}
 				body["confirm"] = true
@@ -118,12 +121,13 @@ func stageCommand() *cobra.Command {
 			return s.showPublished(request)
 		})
 	flags := cmd.Flags()
-	flags.StringVarP(&file, "file", "f", "", "the document, like limits show -o json prints it, - for stdin")
-	flags.StringArrayVar(&nodes, "node", nil, "a gateway that tries them, as nodes list names it; may be given again")
-	flags.IntVar(&percent, "percent", 0, "how many gateways in a hundred try them, instead of --node")
-	flags.Float64Var(&refused, "max-refused", 10, "above how many purchases in a hundred that are refused there they are taken back")
-	flags.StringVar(&within, "within", "10s", "within which time these are counted")
-	flags.StringVar(&complete, "complete-in", "", "after which they are in force on all gateways; without it, when you say complete")
+	flags.StringVarP(&file, "file", "f", "", "the document, in the form that limits show -o json prints, - for stdin")
+	flags.StringArrayVar(&nodes, "node", nil, "a gateway that tries the limits, by its name in nodes list; may be repeated")
+	flags.IntVar(&percent, "percent", 0, "the percentage of gateways that try the limits, instead of --node")
+	flags.Float64Var(&refused, "max-refused", 10, "the percentage of refused purchases above which the limits are taken back")
+	flags.StringVar(&within, "within", "10s", "the span of time over which refused purchases are counted")
+	flags.StringVar(&complete, "complete-in", "",
+		"after this time the limits are in force on all gateways; without it, they are when you run complete")
 	required(cmd, "file")
 	takesUnknown(cmd)
 	asks(cmd)
@@ -140,8 +144,8 @@ func (s *session) endStage(request adminRequest) error {
 	return s.showPublished(request)
 }
 
-// limitColumns are the columns of a table of policies: those that every policy has, and those that
-// one has.
+// limitColumns are the columns of a table of policies: the common ones, and those that at least one
+// of the policies has.
 func limitColumns(policies []json.RawMessage) []string {
 	columns := []string{"name", "key", "match", "rate", "burst", "mode"}
 	for _, name := range []string{
@@ -180,7 +184,7 @@ func onLimitFile(verb, short string, run func(s *session, doc map[string]any) er
 		}
 		return run(s, doc)
 	})
-	cmd.Flags().StringVarP(&file, "file", "f", "", "the document, like limits show -o json prints it, - for stdin")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "the document, in the form that limits show -o json prints, - for stdin")
 	required(cmd, "file")
 	if verb == "preview" {
 		takesUnknown(cmd)
@@ -215,7 +219,7 @@ type limitEdit struct {
 	given                           func(flag string) bool
 }
 
-// apply sets the policy of that name. If the change is temporary, only the policy's temporary
+// apply sets the policy of the given name. If the change is temporary, only the policy's temporary
 // values are set.
 func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 	at := slices.IndexFunc(policies, func(p map[string]any) bool { return p["name"] == e.name })
@@ -245,7 +249,7 @@ func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 			"key", "match", "guaranteed", "weight", "concurrency", "quota", "zone", "quota-per-sku", "quota-max", "cost",
 		} {
 			if e.given(flag) {
-				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: can't be set for a while only: leave --expires-in out", flag)}
+				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: can't be set for a while only: leave out --expires-in", flag)}
 			}
 		}
 		while := map[string]any{"mode": p["mode"], "expires_in": e.expires}
@@ -259,7 +263,7 @@ func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 		return policies, nil
 	}
 	if e.given("rate") || e.given("burst") || e.given("mode") || e.given("percent") {
-		delete(p, "temporary") // what is set now holds at once; another bound leaves it alone
+		delete(p, "temporary") // the values that are set now hold at once; a change of another bound keeps the temporary ones
 	}
 	e.values(p)
 	e.subject(p)
@@ -270,7 +274,7 @@ func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 	return policies, nil
 }
 
-// values sets the values that a policy may also have temporarily.
+// values sets those values that can also be set for a while.
 func (e *limitEdit) values(p map[string]any) {
 	if e.given("rate") {
 		p["rate"], p["burst"] = e.rate, int64(max(math.Ceil(e.rate), 1))
@@ -307,7 +311,7 @@ func (e *limitEdit) subject(p map[string]any) {
 	if p["guaranteed"] == 0.0 {
 		delete(p, "guaranteed")
 	}
-	if p["quota"] == int64(0) { // and its other members
+	if p["quota"] == int64(0) { // without a quota, its other members go too
 		maps.DeleteFunc(p, func(name string, _ any) bool { return name == "zone" || strings.HasPrefix(name, "quota") })
 	}
 	for _, name := range []string{"concurrency", "quota_per_sku", "quota_max"} {
@@ -338,7 +342,7 @@ var (
 	limiterModes = []string{"enforce", "shadow", "off", "percent"}
 )
 
-// limitClasses are the classes that a policy may charge for.
+// limitClasses are the classes of requests that a policy may charge for.
 var limitClasses = [...]string{"purchase", "unit", "page", "status"}
 
 // maxEdits is how many times an edit is tried when other changes come first.
@@ -407,7 +411,7 @@ func (s *session) diffLimits(doc map[string]any) error {
 	return nil
 }
 
-// limitsDiff returns the policies that only one of the documents has, as lines.
+// limitsDiff compares two documents and returns, as lines, the policies that only one of them has.
 func limitsDiff(is, want map[string]any) []string {
 	before, _ := is["policies"].([]any)
 	after, _ := want["policies"].([]any)

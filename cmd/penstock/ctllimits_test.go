@@ -66,9 +66,9 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits stage -f - --reason x", stdin: others, code: 1, stderr: `nodes: is required, or percent`},
 		{args: "ctl limits stage -f - --percent 40 --complete-in 1h --reason x", stdin: unknown, code: 1, stderr: `there is no caller m9/web`},
 		{args: "ctl limits stage -f - --percent 40 --max-refused 5 --complete-in 1h --reason x", stdin: others, stdout: `^version +16\n`,
-			stderr: `^the limits are tried by 1 of 1 gateways, and that is in force on the only gateway\n$`},
+			stderr: `^the limits are tried by 1 of 1 gateways, and the trial is in force on the only gateway\n$`},
 		{args: "ctl limits show", stdout: `caller +caller +40`,
-			stderr: `^version 16\n\S+ tries other limits since .* where more than 5 % is refused in 10 s, and are everybody's from .* on\n$`},
+			stderr: `^version 16\n\S+ tries other limits since .* if more than 5 % is refused in 10 s, they are taken back, and from .* on they are in force on all gateways\n$`},
 		{args: "ctl limits remove all --reason x", code: 1, stderr: `can't be changed while a change of them is staged`},
 		{args: "ctl limits take-back --reason x", stdout: `^version +17\n`, stderr: `^the limits before are in force`},
 		{args: "ctl limits take-back --reason x", code: 1, stderr: `not-found`},
@@ -88,8 +88,8 @@ func TestCtl_EditsLimits(t *testing.T) {
 	}
 }
 
-// TestLimitEdit_KeepsWhatItWasNotTold: only what the flags name is changed, and the burst with the
-// rate.
+// TestLimitEdit_KeepsWhatItWasNotTold: a command changes only the values that its flags name. A
+// change of the rate also changes the burst.
 func TestLimitEdit_KeepsWhatItWasNotTold(t *testing.T) {
 	e := limitEdit{name: "a", rate: 9, given: func(flag string) bool { return flag == "rate" }}
 	got, err := e.apply([]map[string]any{{"name": "b"}, {"name": "a", "key": "user", "match": "m/u", "rate": 1, "burst": 1, "mode": "shadow", "weight": 2}})
@@ -98,8 +98,8 @@ func TestLimitEdit_KeepsWhatItWasNotTold(t *testing.T) {
 	}
 }
 
-// TestCtl_EditsOnTopOfOthers: an edit that conflicts with another change is made again on top of
-// it, a few times.
+// TestCtl_EditsOnTopOfOthers: an edit that conflicts with another change is repeated on the new
+// version, a few times.
 func TestCtl_EditsOnTopOfOthers(t *testing.T) {
 	version, conflicts := 1, 2
 	var put []string

@@ -21,8 +21,8 @@ const nameTimeout = 2 * time.Second
 
 // namesOf lists the names of a kind, as usage lines call it: MERCHANT, ACTIVITY, NODE, SWITCH,
 // TOKEN; CALLER of a merchant, KEY_ID of a merchant and a caller, SKU of an activity, VALUE of a
-// switch. of are the arguments before it. It asks for one page: a list that is longer is no help to
-// anybody.
+// switch. of are the arguments before it. It asks for one page only, because nobody reads a longer
+// list of completions.
 func (c *adminClient) namesOf(ctx context.Context, kind string, of []string) ([]string, error) {
 	list := func(member string, path ...string) ([]string, error) {
 		var page struct {
@@ -71,7 +71,7 @@ func (c *adminClient) namesOf(ctx context.Context, kind string, of []string) ([]
 	return nil, nil
 }
 
-// switchValues lists the values that a switch may have, where they are words.
+// switchValues lists the values that a switch may have, if they are words.
 func (c *adminClient) switchValues(ctx context.Context, name string) ([]string, error) {
 	var page struct {
 		Items []struct{ Name, Values string }
@@ -93,9 +93,9 @@ func (c *adminClient) switchValues(ctx context.Context, name string) ([]string, 
 	return values, nil
 }
 
-// kinds returns what each argument of a usage line is, up to the first that is no plain word:
-// "revoke MERCHANT CALLER" takes a MERCHANT, then a CALLER. every says that the last may come
-// again.
+// kinds returns what each argument of a usage line is, up to the first argument that is not a plain
+// word: "revoke MERCHANT CALLER" takes a MERCHANT, then a CALLER. every says that the last argument
+// may be repeated.
 func kinds(use string) (all []string, every bool) {
 	for _, word := range strings.Fields(use)[1:] {
 		kind := strings.Trim(word, "()[]")
@@ -183,21 +183,22 @@ func completeFlags(cmd *cobra.Command) error {
 	return errors.Join(errs...)
 }
 
-// oneOf makes a flag complete the words that it may have. A flag that isn't there is a mistake in
-// these files: the command says so when it runs.
+// oneOf makes a flag complete the words that it may have. If there is no such flag, the command
+// reports it when it runs.
 func oneOf(cmd *cobra.Command, flag string, words ...string) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		cmd.RunE = func(*cobra.Command, []string) error { return err }
 	}
 }
 
-// orList is words as a sentence has them: a, b or c.
+// orList joins words as in a sentence: a, b or c.
 func orList(words []string) string {
 	last := len(words) - 1
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// suggested adds to an error of a name that the server doesn't know the nearest one that it does.
+// suggested takes the error of a name that the server doesn't know, and adds the most similar name
+// that it knows.
 func (s *session) suggested(err error) error {
 	var refused *problemError
 	if !errors.As(err, &refused) {

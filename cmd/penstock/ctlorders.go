@@ -24,7 +24,7 @@ var orderMembers = []string{
 // foundStates are the states in which a search finds orders.
 var foundStates = []string{"pending_payment", "paid", "cancelled", "rejected", "refund_due", "refunded", "parked"}
 
-// searchFlags are the flags of a search of orders, and the parameters that they are.
+// searchFlags are the flags of a search of orders, each with its query parameter.
 var searchFlags = []struct{ name, parameter, help string }{
 	{"user", "user", "orders of this buyer"},
 	{"order", "order", "the order with this id, even if it is queued"},
@@ -58,8 +58,8 @@ func searchQuery(cmd *cobra.Command) url.Values {
 	return query
 }
 
-// pages reads a list whose entries are the member name, page by page, up to most entries (0: all),
-// and returns the answer of the first page, too.
+// pages reads a list whose entries are the member name, page by page, at most `most` entries (0:
+// all), and returns the answer of the first page, too.
 func (s *session) pages(query url.Values, most int, name string, path ...string,
 ) (items []json.RawMessage, first json.RawMessage, err error) {
 	for {
@@ -107,7 +107,7 @@ func (s *session) upTo(limit int, items []json.RawMessage) ([]json.RawMessage, e
 func orderCommands() []*cobra.Command {
 	var limit int
 	find := command("find [--user USER | --payment PAYMENT | …]",
-		"Find orders of any state, newest first, even during a sale", cobra.NoArgs, false,
+		"Find orders in any state, newest first; it also works during a sale", cobra.NoArgs, false,
 		func(s *session, _ []string) error {
 			if limit <= 0 {
 				return &exitError{exitUsage, fmt.Errorf("flag --limit: must be above zero")}
@@ -123,28 +123,28 @@ func orderCommands() []*cobra.Command {
 				"created_at", "updated_at")
 		})
 	addSearchFlags(find)
-	find.Flags().IntVar(&limit, "limit", 50, "how many at most")
+	find.Flags().IntVar(&limit, "limit", 50, "the most orders to list")
 	find.Long = find.Short + `.
 
 All flags that are given must fit. An order that is still queued has no row yet: it is found by --order alone.`
 	show := command("show (ORDER | --user USER | --payment PAYMENT | …)",
-		"Show orders with their payments and their life, from the click to the refund, and what happens next", cobra.MaximumNArgs(1), false,
+		"Show orders with their payments, their history from the click to the refund, and what happens next", cobra.MaximumNArgs(1), false,
 		func(s *session, args []string) error { return s.showOrders(args) })
 	addSearchFlags(show)
 	show.Long = show.Short + fmt.Sprintf(`.
 
 Names the order, or says what is known of it, as "orders find" takes it: up to %d orders are shown, the newest first.`, mostShown)
-	cancel := command("cancel ORDER", "Give an unpaid order up for its buyer: its units come back", cobra.ExactArgs(1), true,
+	cancel := command("cancel ORDER", "Cancel an unpaid order for its buyer: its units go back on sale", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
 			return s.show(post(nil, "orders", args[0], "cancel"), "order", "status", "reason", "user", "updated_at")
 		})
 	return []*cobra.Command{find, show, cancel, exportCommand()}
 }
 
-// mostShown is how many orders are shown with all that is known of them.
+// mostShown is how many orders showOrders prints with all their details.
 const mostShown = 5
 
-// showOrders shows the order that is named, or those that a search finds.
+// showOrders shows the order with the given id, or the orders that a search finds.
 func (s *session) showOrders(args []string) error {
 	query := searchQuery(s.cmd)
 	switch {
@@ -243,7 +243,7 @@ func (s *session) showOrder(order string) error {
 	return nil
 }
 
-// orderAhead has the members of an order that decide what happens next.
+// orderAhead has the members of an order that decide its next step.
 type orderAhead struct {
 	Status   string
 	PayBy    *time.Time `json:"pay_by"`
@@ -253,28 +253,28 @@ type orderAhead struct {
 // next describes what happens to an order by itself, and what a person has to do.
 func (o *orderAhead) next(now time.Time) []string {
 	is := map[string]string{
-		"queued":          "a worker makes its row; what is paid meanwhile is kept",
-		"pending_payment": "it is paid, or cancelled when its time to pay is over",
-		"paid":            "nothing, it is paid",
-		"cancelled":       "nothing; a payment that still comes has to go back",
-		"rejected":        "nothing; a payment that still comes has to go back",
-		"refunded":        "nothing, the money went back",
-		"refund_due":      "it reads refunded when all of its money went back",
-		"parked":          "it is tried again; what needs a person is in ctl dead-letters list",
+		"queued":          "a worker makes its row; if it is paid before that, the payment is kept",
+		"pending_payment": "the buyer pays it, or it is cancelled when its time to pay is over",
+		"paid":            "nothing: it is paid",
+		"cancelled":       "nothing; if a payment still comes, it must be refunded",
+		"rejected":        "nothing; if a payment still comes, it must be refunded",
+		"refunded":        "nothing: the money was refunded",
+		"refund_due":      "it becomes refunded when all of its money was refunded",
+		"parked":          "a worker tries it again; see ctl dead-letters list for what needs a person",
 	}[o.Status]
 	if o.Status == "pending_payment" && o.PayBy != nil {
-		is = "it is paid, or cancelled at " + timeText(*o.PayBy, now) + " unless timeouts are held"
+		is = "the buyer pays it, or it is cancelled at " + timeText(*o.PayBy, now) + " unless the switch timeouts is held"
 	}
 	lines := []string{is}
 	for i := range o.Payments {
 		if p := &o.Payments[i]; p.State == "due" {
-			lines = append(lines, "the money of "+p.Payment+" has to go back; when it did: ctl refunds done PAYMENT --reference REFERENCE")
+			lines = append(lines, "the money of "+p.Payment+" must be refunded; afterwards: ctl refunds done PAYMENT --reference REFERENCE")
 		}
 	}
 	return lines
 }
 
-// exportCommand writes all orders of an activity as they come.
+// exportCommand writes all orders of an activity, each as soon as it is read.
 func exportCommand() *cobra.Command {
 	var format string
 	export := command("export ACTIVITY [--format ndjson|csv]",
@@ -312,7 +312,7 @@ func (s *session) stream(r adminRequest, to io.Writer) error {
 		return readError(r, request, response)
 	}
 	if _, err := io.Copy(to, response.Body); err != nil {
-		return &exitError{exitDependency, fmt.Errorf("the answer broke off, what was written is not all: %w", err)}
+		return &exitError{exitDependency, fmt.Errorf("the answer broke off, so not everything was written: %w", err)}
 	}
 	return nil
 }
@@ -339,7 +339,7 @@ func refundCommands() []*cobra.Command {
 			}
 			return s.showRefunds(refunds, first, state)
 		})
-	list.Flags().StringVar(&state, "state", "due", "due: has to go back; done: went back")
+	list.Flags().StringVar(&state, "state", "due", "due: must be refunded; done: was refunded")
 	oneOf(list, "state", "due", "done")
 	list.Flags().StringVar(&merchant, "merchant", "", "of this merchant alone")
 	list.Flags().IntVar(&limit, "limit", 1000, "how many at most")
@@ -359,7 +359,7 @@ func refundCommands() []*cobra.Command {
 				"state", "done_at", "reference")
 		})
 	done.Flags().StringVar(&reference, "reference", "", "the provider's reference of the refund")
-	done.Flags().StringVar(&of, "merchant", "", "the payment's merchant; needed if several merchants have a payment with this id")
+	done.Flags().StringVar(&of, "merchant", "", "the payment's merchant; required if several merchants have a payment with this id")
 	done.Flags().Int64Var(&amount, "amount", 0, "the refunded amount in minor units; refused if another amount is due")
 	done.Flags().StringVar(&currency, "currency", "", "the currency of --amount")
 	done.MarkFlagsRequiredTogether("amount", "currency")
@@ -404,7 +404,7 @@ func extendCommand() *cobra.Command {
 		func(s *session, args []string) error {
 			return s.show(post(map[string]any{"by": by.String()}, "activities", args[0], "extend"), "activity", "by", "orders")
 		})
-	cmd.Flags().DurationVar(&by, "by", 0, "by how much, like 30m")
+	cmd.Flags().DurationVar(&by, "by", 0, "how much more time, like 30m")
 	cmd.Long = cmd.Short + `.
 
 It moves pay_by of the orders that are open now. While a payment provider is away, "switches set timeouts held" keeps
@@ -413,7 +413,7 @@ orders from being cancelled at all.`
 	return cmd
 }
 
-// statementCommand prints what a merchant sold and owes.
+// statementCommand prints how much a merchant sold, and how much money it has to refund.
 func statementCommand() *cobra.Command {
 	var from, to, format string
 	cmd := command("statement MERCHANT [--from DAY] [--to DAY]", "Show units and money by day, activity and item", cobra.ExactArgs(1), false,

@@ -11,9 +11,9 @@ import (
 func TestOrderAhead_SaysWhatHappensNext(t *testing.T) {
 	now := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)
 	for status, want := range map[string]string{
-		"queued": "a worker makes its row", "paid": "nothing, it is paid", "cancelled": "nothing; a payment", "rejected": "nothing; a payment",
-		"refunded": "the money went back", "parked": "tried again", "pending_payment": "cancelled at 2026-06-18T12:04:00Z (in 4 m) unless",
-		"refund_due": "it reads refunded when",
+		"queued": "a worker makes its row", "paid": "nothing: it is paid", "cancelled": "nothing; if a payment", "rejected": "nothing; if a payment",
+		"refunded": "the money was refunded", "parked": "tried again", "pending_payment": "cancelled at 2026-06-18T12:04:00Z (in 4 m) unless",
+		"refund_due": "it becomes refunded when",
 	} {
 		var o orderAhead
 		text := `{"status":"` + status + `","pay_by":"2026-06-18T12:04:00Z","payments":[{"payment":"p-1","state":"due"},{"payment":"p-2","state":"done"}]}`
@@ -22,7 +22,7 @@ func TestOrderAhead_SaysWhatHappensNext(t *testing.T) {
 		}
 		lines := o.next(now)
 		if len(lines) != 2 || !strings.Contains(strings.ReplaceAll(lines[0], timeText(*o.PayBy, now), "2026-06-18T12:04:00Z (in 4 m)"), want) ||
-			!strings.HasPrefix(lines[1], "the money of p-1 has to go back") {
+			!strings.HasPrefix(lines[1], "the money of p-1 must be refunded") {
 			t.Errorf("%s: %q, want %q", status, lines, want)
 		}
 	}
@@ -36,7 +36,7 @@ func TestCtl_ShowsAnOrderByWhatIsKnown(t *testing.T) {
 	answering(t, map[string]string{"/admin/v1/orders?limit=6&user=u-17": `{"orders":[{"order":"o-1"}]}`, "/admin/v1/orders/o-1": order})
 	for _, one := range []step{
 		{args: "ctl orders show --user u-17", stdout: `^order +o-1$.*^amount +19\.99 CNY$.*^p-1 +19\.99 CNY +due +late .* click .* by caller`,
-			stderr: `^next: it reads refunded when .*\nnext: the money of p-1 has to go back`},
+			stderr: `^next: it becomes refunded when .*\nnext: the money of p-1 must be refunded`},
 		{args: "ctl orders show o-1", stdout: `^order +o-1$`, stderr: "^next: "},
 		{args: "ctl orders show --user u-17 -o json", stdout: `"items": \[.*"timeline": \[`},
 		{args: "ctl orders show", code: exitUsage, stderr: "name an order, or say what is known of it"},

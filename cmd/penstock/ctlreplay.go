@@ -31,7 +31,7 @@ func replayCommand() *cobra.Command {
 				body["activity"] = activity
 			}
 			if !dryRun {
-				question := fmt.Sprintf("Read the log again from %s to %s, and make the orders that are missing?", body["from"], body["to"])
+				question := fmt.Sprintf("Read the log again from %s to %s, and make the missing orders?", body["from"], body["to"])
 				if err := s.sure(question); err != nil {
 					return err
 				}
@@ -42,7 +42,7 @@ func replayCommand() *cobra.Command {
 		"start of the span: a time like 2026-06-18T20:00:00+08:00, or 90m for that long ago")
 	cmd.Flags().StringVar(&to, "to", "0s", "end of the span, in the same form")
 	cmd.Flags().StringVar(&activity, "activity", "", "only orders of this activity")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "count what is missing, and make nothing")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "count the missing orders, but don't make them")
 	cmd.Long = cmd.Short + `.
 
 It reads beside the workers, and moves no position. An order that has a row stays as it is, one that has none is made by the
@@ -64,7 +64,7 @@ func momentOf(text string, now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is no time like 2026-06-18T20:00:00+08:00, and no duration like 90m", text)
+		return time.Time{}, fmt.Errorf("%q is neither a time like 2026-06-18T20:00:00+08:00 nor a duration like 90m", text)
 	}
 	return at, nil
 }
@@ -80,7 +80,7 @@ func (s *session) replay(body map[string]any) error {
 				if err := s.replayReport(sums); err != nil {
 					return err
 				}
-				return fmt.Errorf("%w; the report is of the log up to %v: run it again, an order that has a row stays as it is", err, after)
+				return fmt.Errorf("%w; the report covers the log up to %v: run it again, which changes no order that has a row already", err, after)
 			}
 			return err
 		}
@@ -102,7 +102,7 @@ func (s *session) replay(body map[string]any) error {
 		body["after"] = next
 		if time.Since(shownAt) >= plainEvery {
 			shownAt = time.Now()
-			if err := s.note("%s read, %s made, at %s", counted(sums["records"], "record"), counted(sums["made"], "order"), next); err != nil {
+			if err := s.note("%s were read, %s made, at %s", counted(sums["records"], "record"), counted(sums["made"], "order"), next); err != nil {
 				return err
 			}
 		}

@@ -13,8 +13,8 @@ import (
 // watchEvery is how often --watch looks.
 const watchEvery = 2 * time.Second
 
-// watch repeats a command until ^C, and prints its output when it has changed; on a terminal, in
-// the same place. A server that can't be reached doesn't end it.
+// watch repeats a command until ^C, and prints its output whenever it has changed. On a terminal it
+// replaces the output before. It goes on while the server can't be reached.
 func (s *session) watch(run func(*session, []string) error, args []string) error {
 	ctx := s.cmd.Context()
 	out, on := s.out, screenOf(os.Stdout, os.Getenv)

@@ -14,14 +14,14 @@ var webhookMembers = []string{"name", "url", "events", "waiting", "sent", "given
 // webhookCommands returns the commands about webhooks.
 func webhookCommands() []*cobra.Command {
 	return []*cobra.Command{
-		command("list", "List webhooks, and how the deliveries go", cobra.NoArgs, false, (*session).listWebhooks),
+		command("list", "List webhooks, and the state of their deliveries", cobra.NoArgs, false, (*session).listWebhooks),
 		setWebhookCommand(),
 		command("delete NAME", "Delete a webhook; its waiting deliveries are dropped", cobra.ExactArgs(1), true,
 			func(s *session, args []string) error {
 				if err := s.show(remove("webhooks", args[0])); err != nil {
 					return err
 				}
-				return s.note("deleted %s; the list of changes can take it back", args[0])
+				return s.note("deleted %s; to undo this, see ctl changes revert", args[0])
 			}),
 	}
 }
@@ -83,8 +83,8 @@ func setWebhookCommand() *cobra.Command {
 	set.Long = set.Short + `. A new webhook gets a secret, which is shown once, unless --secret-file
 brings one along. The posts are signed by it as payment notices are: Penstock-Signature: t=…,v1=….
 docs/webhooks.md says what is posted, and which receivers may be reached.`
-	set.Flags().StringVar(&url, "url", "", "where to post: https, or http on the server's own machine")
-	set.Flags().StringSliceVar(&events, "events", nil, "which events, with commas between: alarm, breaker, change, level, node, rebuild")
+	set.Flags().StringVar(&url, "url", "", "the receiver's URL: https, or http on the server's own machine")
+	set.Flags().StringSliceVar(&events, "events", nil, "types of events, separated by commas: alarm, breaker, change, level, node, rebuild")
 	set.Flags().StringVar(&secretFile, "secret-file", "", "file with the secret that signs the posts, - for stdin")
 	required(set, "url", "events")
 	return set

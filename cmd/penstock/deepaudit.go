@@ -141,7 +141,7 @@ func deepVerdict(shards []shardAudit, partitions []partitionState) error {
 			}
 		}
 		if a.Rebuilding {
-			unknown = append(unknown, fmt.Errorf("shard %d is being rebuilt, so that its stock was not compared: ask again", a.Shard))
+			unknown = append(unknown, fmt.Errorf("shard %d is being rebuilt, so its stock was not compared: ask again later", a.Shard))
 		}
 	}
 	for _, p := range partitions {

@@ -29,7 +29,7 @@ type demo struct {
 	buyers int
 	units  int
 	seed   uint64
-	stay   bool // keep serving afterwards
+	stay   bool // keep serving after the audit
 
 	out, messages             io.Writer
 	outScreen, messagesScreen screen
@@ -63,12 +63,12 @@ Buyers come as fast as earlier ones are answered, so a machine is full while the
 	flags := cmd.Flags()
 	flags.IntVar(&d.buyers, "buyers", 20_000, "how many buyers come")
 	flags.IntVar(&d.units, "units", 1_000, "how many units there are")
-	flags.Uint64Var(&d.seed, "seed", 0, "decides what each buyer does; 0 takes a new one, the summary tells which")
-	flags.BoolVar(&exit, "exit", false, "end after the audit, on a terminal too")
+	flags.Uint64Var(&d.seed, "seed", 0, "decides what each buyer does; 0 takes a new one, which the summary names")
+	flags.BoolVar(&exit, "exit", false, "end after the audit, also on a terminal")
 	all := pflag.NewFlagSet("settings", pflag.ContinueOnError)
 	addConfigFlags(all)
 	for _, name := range demoSettings() {
-		if f := all.Lookup(name); f != nil { // the token has none
+		if f := all.Lookup(name); f != nil { // the token has no flag
 			flags.AddFlag(f)
 		}
 	}
@@ -79,8 +79,8 @@ Buyers come as fast as earlier ones are answered, so a machine is full while the
 	return cmd
 }
 
-// demoSettings are the settings that apply to a demo. The others keep their defaults whatever the
-// environment says: a demo must never open its sale on the servers of a shop.
+// demoSettings are the settings that apply to a demo. The others keep their defaults and ignore the
+// environment, because a demo must never open its sale on the servers of a shop.
 func demoSettings() []string {
 	return []string{"listen", "admin-listen", "admin-token", "log-level", "log-format"}
 }

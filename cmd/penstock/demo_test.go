@@ -33,7 +33,7 @@ func TestL3_DemoBalances(t *testing.T) {
 	}
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
-	t.Setenv("PENSTOCK_DATA_DIR", "/nowhere") // a demo doesn't touch a server's data
+	t.Setenv("PENSTOCK_DATA_DIR", "/nowhere") // the demo must not touch a server's data
 	out, messages, code := runDemo(t.Context(),
 		"--buyers", "600", "--units", "40", "--seed", "618", "--exit", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
 	if code != exitOK {
@@ -98,7 +98,7 @@ func TestDemo_TakesFreePortsInsteadOfDefaultsOnly(t *testing.T) {
 	listener, err := net.Listen("tcp", defaultConfig().Listen)
 	if err == nil {
 		defer listener.Close()
-	} // otherwise another process has the default port, which is fine too
+	} // if it fails, another process has the default port, which is fine too
 	const chosen = "127.0.0.1:1"
 	var messages bytes.Buffer
 	d := demo{config: Config{Config: node.Config{Listen: defaultConfig().Listen, AdminListen: chosen}}, messages: &messages}

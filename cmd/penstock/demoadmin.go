@@ -42,7 +42,7 @@ func (s *demoShop) open(ctx context.Context, units int, now time.Time) (demoSale
 	}
 	activity := map[string]any{
 		"merchant": demoMerchant, "name": "Demo sale", "payment_window": "15m",
-		// A day, for a demo that keeps running.
+		// It lasts a day, because a demo may keep running.
 		"starts_at": now.Add(-time.Minute).UTC().Format(time.RFC3339), "ends_at": now.Add(24 * time.Hour).UTC().Format(time.RFC3339),
 		"items": []any{map[string]any{
 			"sku": demoSKU, "price": demoPrice, "currency": demoCurrency, "quantity": units, "per_user": demoPerUser,

@@ -17,7 +17,7 @@ type demoReport struct {
 	audit  itemAudit
 }
 
-// broken returns the violations, a line each.
+// broken returns the violations, one on each line.
 func (r *demoReport) broken() []string {
 	var out []string
 	for _, i := range r.result.Broken() {
@@ -122,7 +122,7 @@ func (r *demoReport) checks(b *strings.Builder, s screen) {
 		s.tick(c.Kept == c.Promised), grouped(c.Kept), grouped(c.Promised))
 	for _, i := range c.Invariants {
 		if i.Name == loadtest.PromiseKept && i.Held {
-			continue // the line above
+			continue // the line above has it already
 		}
 		fmt.Fprintf(b, "  %s %-18s %s\n", s.tick(i.Held), i.Name, i.Detail)
 	}

@@ -96,7 +96,7 @@ func TestCompose(t *testing.T) {
 		}
 		roles[s.Command[0]]++
 		for name, value := range s.Environment {
-			if strings.HasPrefix(value, "${") { // of whoever starts it
+			if strings.HasPrefix(value, "${") { // a variable of the user who starts compose
 				s.Environment[name] = strings.Repeat("x", 32)
 			}
 		}
@@ -320,8 +320,8 @@ func TestDockerfile_HasTheSources(t *testing.T) {
 	}
 }
 
-// TestSystemdUnits: the binary understands their commands. Where systemd is installed, it
-// understands the units.
+// TestSystemdUnits: the binary understands their commands. If systemd is installed, it understands
+// the units.
 func TestSystemdUnits(t *testing.T) {
 	for _, role := range []string{"gateway", "worker"} {
 		t.Run(role, func(t *testing.T) {
@@ -345,7 +345,7 @@ func TestSystemdUnits(t *testing.T) {
 			if err != nil {
 				return
 			}
-			self, err := os.Executable() // systemd wants to see a program
+			self, err := os.Executable() // systemd checks that the program exists
 			if err != nil {
 				t.Fatal(err)
 			}

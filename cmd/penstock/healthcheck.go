@@ -22,8 +22,8 @@ const defaultListen = "127.0.0.1:8080"
 // healthcheckBody is how much of a probe's answer is read, in bytes.
 const healthcheckBody = 4096
 
-// probed returns the address of the public listener, from the environment. A listener on all
-// addresses is asked on the loopback address.
+// probed returns the address of the public listener, from the environment. If it listens on all
+// addresses, probed returns the loopback address.
 func probed(environ func(string) string) (string, error) {
 	listen := cmp.Or(environ("PENSTOCK_LISTEN"), defaultListen)
 	host, port, err := net.SplitHostPort(listen)
@@ -91,7 +91,7 @@ A container that is restarted when it isn't ready is restarted in vain: it may w
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&url, "url", "", "what to ask (default http://"+defaultListen+"/livez, or what PENSTOCK_LISTEN says)")
+	cmd.Flags().StringVar(&url, "url", "", "URL to ask (default http://"+defaultListen+"/livez, or what PENSTOCK_LISTEN says)")
 	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether the server can answer buyers")
 	return cmd
 }

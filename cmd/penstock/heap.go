@@ -63,7 +63,7 @@ func keepWithinGroups() {
 }
 
 // groupLimit returns the smallest limit of the process's control groups (version 2), from its own
-// up to the root, in bytes; math.MaxInt64 is none, as it is for Go's limit.
+// up to the root, in bytes; math.MaxInt64 means no limit, as in package runtime/debug.
 func groupLimit(root fs.FS) int64 {
 	least := int64(math.MaxInt64)
 	text, err := fs.ReadFile(root, "proc/self/cgroup")
@@ -88,8 +88,8 @@ func groupLimit(root fs.FS) int64 {
 	return least
 }
 
-// roomyPercent returns the garbage collector's percentage that leaves heapRoom above live bytes; at
-// least Go's default of 100.
+// roomyPercent returns the percentage for the garbage collector with which it leaves heapRoom above
+// live bytes. It is at least 100, Go's default.
 func roomyPercent(live uint64) int {
 	const most = 1_600
 	if live == 0 {

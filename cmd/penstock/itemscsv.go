@@ -76,7 +76,7 @@ func firstInvalid(text []byte) int {
 	return len(text)
 }
 
-// wrong keeps a mistake on the present line.
+// wrong records a mistake on the current line.
 func (t *csvTable) wrong(column, format string, args ...any) {
 	if column != "" {
 		column += ": "
@@ -142,7 +142,7 @@ func (t *csvTable) number(column string, fallback int64, required bool) int64 {
 	return fallback
 }
 
-// The columns of a file of items. The optional ones are as in the API.
+// The columns of a file of items. The optional ones are optional in the API, too.
 var (
 	itemColumns     = []string{"sku", "price", "currency", "quantity", "per_user"}
 	moreItemColumns = []string{"max_orders", "spread"}
@@ -170,7 +170,7 @@ func readItems(path string, text []byte) ([]any, error) {
 			t.wrong(e.Field, "%s", e.Detail)
 		}
 		if line, twice := first[string(item.SKU)]; item.SKU == "" {
-			continue // which is another mistake
+			continue // that mistake is reported elsewhere
 		} else if twice {
 			t.wrong("sku", "%q is on line %d already", item.SKU, line)
 		} else {
@@ -212,7 +212,7 @@ func readRestocks(path string, text []byte, known func(sku string) bool) ([]rest
 			t.wrong("sku", "the activity has no item %q", l.sku)
 		}
 		if l.delta == 0 || l.delta < -seckill.MaxItemQuantity || l.delta > seckill.MaxItemQuantity {
-			t.wrong("delta", "must be from 1 to %d, or the same below zero to take units back", seckill.MaxItemQuantity)
+			t.wrong("delta", "must be from 1 to %d, or below zero, down to the same number, to take units back", seckill.MaxItemQuantity)
 		}
 		lines = append(lines, l)
 	}

@@ -339,7 +339,7 @@ func TestKubernetes_Closed(t *testing.T) {
 	}
 }
 
-// TestKubernetes_Kustomize: where kubectl is installed, kustomize joins the files.
+// TestKubernetes_Kustomize: if kubectl is installed, kustomize joins the files.
 func TestKubernetes_Kustomize(t *testing.T) {
 	kubectl, err := exec.LookPath("kubectl")
 	if err != nil {

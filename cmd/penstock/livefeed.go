@@ -24,8 +24,8 @@ type event struct {
 	Data []byte
 }
 
-// readEvents calls take for each event of a stream, until that ends or take returns an error. heard
-// is called for every line that comes, comments included.
+// readEvents calls take for each event of a stream, until the stream ends or take returns an error.
+// heard is called for every line, also for comments.
 func readEvents(stream io.Reader, heard func(), take func(event) error) error {
 	lines := bufio.NewScanner(stream)
 	lines.Buffer(make([]byte, 0, 64<<10), maxAdminAnswer)
@@ -133,9 +133,9 @@ type sighting struct {
 }
 
 // watch calls say with a sighting, once a second, until ctx ends; then it returns nil. It follows
-// the stream of events; if a server has none, it polls once a second. When a connection breaks, it
-// tells say and connects again, to the next listener if there are several. A refusal of the server
-// ends it.
+// the stream of events. If a server has no stream, it polls once a second. When a connection
+// breaks, it reports that to say and connects again; with several listeners, to the next one. If
+// the server refuses, watch ends.
 func (f *liveFeed) watch(ctx context.Context, say func(sighting)) error {
 	pause := wait.Backoff{First: 250 * time.Millisecond, Longest: 3 * time.Second}
 	for {

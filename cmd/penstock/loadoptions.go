@@ -18,7 +18,7 @@ import (
 type loadOptions struct {
 	config     loadtest.LoadConfig
 	activities []string
-	skus       []string      // of the only activity; of several, each after its activity and a slash; * is all
+	skus       []string      // of the only activity; with several, each SKU has its activity and a slash before it; * is all
 	each       loadtest.Item // the values that all items share
 	mix        loadtest.Mix  // for phases without their own mix
 	rate       float64
@@ -49,8 +49,8 @@ type loadSetting struct {
 	bare  string // the value of the flag without one
 	help  string
 	set   func(o *loadOptions, text string) error
-	// list replaces set for a setting with several values. They are separated by commas, unless
-	// whole is set because a value may have commas, or they are a list in a scenario.
+	// list replaces set for a setting with several values. The values are separated by commas, or
+	// they are a list in a scenario. With whole, commas belong to the value.
 	list  func(o *loadOptions, values []string) error
 	whole bool
 }
@@ -85,9 +85,9 @@ func loadSettings() []loadSetting {
 			}},
 		{key: "duration", usual: d.duration.String(), help: "how long the load lasts",
 			set: durationOption(func(o *loadOptions) *time.Duration { return &o.duration })},
-		{key: "stages", help: "rates at times, with even ramps between, instead of --rate and --duration: 0@0s,5000@10s,5000@30s",
+		{key: "stages", help: "points of rate and time, with even ramps between them, instead of --rate and --duration: 0@0s,5000@10s,5000@30s",
 			set: func(o *loadOptions, s string) (err error) { o.stages, err = parseStages(s); return err }},
-		{key: "users", usual: strconv.Itoa(d.config.Users), help: "how many users buy; each purchase is by one of them",
+		{key: "users", usual: strconv.Itoa(d.config.Users), help: "the number of different buyers; each purchase is by one of them",
 			set: intOption(func(o *loadOptions) *int { return &o.config.Users })},
 		{key: "seed", usual: "0", help: "seed of the random choices; 0 takes a new one, which the report names",
 			set: func(o *loadOptions, s string) (err error) { o.config.Seed, err = parseNumber(s); return err }},
@@ -128,7 +128,7 @@ func saleOptions() []loadSetting {
 		{key: "sku", help: "the item, or several separated by commas; * is all items of the sale's page; with several activities, ACTIVITY/SKU",
 			list: listOption(func(o *loadOptions) *[]string { return &o.skus })},
 		{key: "zipf", usual: strconv.FormatFloat(d.config.Zipf, 'g', -1, 64),
-			help: "how uneven the demand is: the k-th item of a sale is bought in proportion to 1/k^ZIPF; 0 is even",
+			help: "how uneven the demand is: the k-th item is bought in proportion to 1/k^ZIPF; 0 means that all are bought equally",
 			set: func(o *loadOptions, s string) (err error) {
 				if o.config.Zipf, err = strconv.ParseFloat(s, 64); err != nil {
 					err = fmt.Errorf("%q is not a number like 1", s)
@@ -163,9 +163,9 @@ func mixOptions(d loadtest.Mix) []loadSetting {
 			set: func(o *loadOptions, s string) (err error) { *field(&o.mix), err = loadtest.ParseShare(s); return err }}
 	}
 	return []loadSetting{
-		share("repeat", "", "share of purchases that repeat an earlier one, with its key", d.Repeat,
+		share("repeat", "", "share of purchases that repeat an earlier purchase, with the same key", d.Repeat,
 			func(m *loadtest.Mix) *float64 { return &m.Repeat }),
-		share("double-click", "", "share of purchases that repeat the one just before, with its key", d.DoubleClick,
+		share("double-click", "", "share of purchases that repeat the purchase just before, with the same key", d.DoubleClick,
 			func(m *loadtest.Mix) *float64 { return &m.DoubleClick }),
 		share("browse", "10%", "share of departures that read the sale's page", d.Browse,
 			func(m *loadtest.Mix) *float64 { return &m.Browse }),
@@ -230,7 +230,7 @@ func parseStages(text string) ([]loadtest.Phase, error) {
 		}
 		t, err := time.ParseDuration(at)
 		if err != nil || t < lastTime {
-			return nil, fmt.Errorf("%q is not a time like 10s, or earlier than the one before", at)
+			return nil, fmt.Errorf("%q is not a time like 10s, or it is earlier than the time before", at)
 		}
 		if i == 0 && t > 0 {
 			lastRate = r // the first rate holds from the start
@@ -254,13 +254,14 @@ func addLoadFlags(flags *pflag.FlagSet) {
 			flags.Lookup(s.key).NoOptDefVal = s.bare
 		}
 	}
-	flags.StringArray("slo", nil, "thresholds, with exit code 99 when one is missed: 'p99(accepted)<50ms, error_rate<0.1%'; may be repeated")
-	flags.String("scenario", "", "YAML file with the same settings and phases; flags win over it")
+	flags.StringArray("slo", nil, "thresholds; if one is missed, the exit code is 99: 'p99(accepted)<50ms, error_rate<0.1%'; may be repeated")
+	flags.String("scenario", "", "YAML file with the same settings and phases; a flag wins over it")
 	flags.Bool("schema", false, "print the JSON Schema of "+summaryFile+" and do nothing else")
 	flags.StringP("output", "o", "table", "how to print the summary: table or json")
 }
 
-// read reads the environment, the scenario and the flags, the later over the earlier.
+// read reads the environment, then the scenario, then the flags. A later value replaces an earlier
+// one.
 func (o *loadOptions) read(cmd *cobra.Command, environ func(string) string) error {
 	flags := cmd.Flags()
 	var errs []error
@@ -307,7 +308,7 @@ func (o *loadOptions) read(cmd *cobra.Command, environ func(string) string) erro
 	return errors.Join(o.goods(), o.plan())
 }
 
-// everything is the name for all items of a sale's page.
+// everything is the name that stands for all items of a sale's page.
 const everything = "*"
 
 // goods makes the items from the settings.
@@ -349,7 +350,7 @@ func (o *loadOptions) goods() error {
 	}
 	for _, a := range o.activities {
 		if !slices.ContainsFunc(o.config.Items, func(i loadtest.Item) bool { return i.Activity == a }) {
-			return fmt.Errorf("%s: names nothing of activity %s", o.where("sku"), a)
+			return fmt.Errorf("%s: names no item of activity %s", o.where("sku"), a)
 		}
 	}
 	return nil
@@ -382,7 +383,7 @@ func (o *loadOptions) plan() error {
 	return nil
 }
 
-// where tells where a setting was set.
+// where says where a setting was set.
 func (o *loadOptions) where(key string) string {
 	if where, ok := o.origin[key]; ok && strings.HasPrefix(where, "flag ") {
 		return where
@@ -392,7 +393,7 @@ func (o *loadOptions) where(key string) string {
 	return "flag --" + key
 }
 
-// located puts in front of a mistake where its setting was set. The mistake begins with the
+// located puts the place where a setting was set in front of a mistake. The mistake begins with the
 // setting's name.
 func (o *loadOptions) located(err error) error {
 	key, rest, ok := strings.Cut(err.Error(), ": ")
@@ -405,7 +406,7 @@ func (o *loadOptions) located(err error) error {
 // errorSLO is --max-errors as a threshold.
 func (o *loadOptions) errorSLO() []loadtest.SLO {
 	slos, err := loadtest.ParseSLOs("error_rate<=" + strings.ReplaceAll(o.maxErrors, " ", ""))
-	if err != nil { // the option was read as a share
+	if err != nil { // the option was parsed as a share
 		return nil
 	}
 	return slos

@@ -21,8 +21,8 @@ type loadBar struct {
 
 	stage loadtest.Stage
 	past  []loadtest.LoadProgress // the progress of the last second, to compute rates
-	told  time.Duration           // when a plain line was written last; zero: not in this stage
-	drawn int                     // lines that are on the terminal now
+	told  time.Duration           // when the last plain line was written; zero: none in this stage
+	drawn int                     // how many lines are on the terminal now
 	err   error                   // the first failed write; nothing is written after it
 }
 

@@ -206,7 +206,7 @@ func (s *scenario) phase(i int, n *yaml.Node) (loadtest.Phase, bool) {
 	return p, len(s.errs) == before
 }
 
-// mix reads the shares of a phase. Buy and browse are 100 % together, so one of them is enough.
+// mix reads the shares of a phase. Buy and browse add up to 100 %, so one of them is enough.
 func (s *scenario) mix(n *yaml.Node, m *loadtest.Mix) {
 	settings := make(map[string]loadSetting)
 	for _, one := range mixOptions(loadtest.DefaultMix()) {

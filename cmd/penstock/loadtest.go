@@ -25,7 +25,7 @@ import (
 // exitSLOMissed is the exit code of a load test whose --slo was missed.
 const exitSLOMissed = 99
 
-// Files of a load test's directory.
+// The names of the files in a load test's directory.
 const (
 	summaryFile = "summary.json"
 	reportFile  = "report.html"
@@ -219,7 +219,7 @@ func (t *loadTest) write(s *loadtest.Summary) error {
 	return t.bar.err
 }
 
-// verdict is the error that the command ends with, after the warnings.
+// verdict returns the error with which the command ends, after it has printed the warnings.
 func (t *loadTest) verdict(s *loadtest.Summary) error {
 	for _, w := range s.Warnings {
 		if _, err := fmt.Fprintf(t.messages, "penstock: warning: %s\n", shown(w)); err != nil {
@@ -243,9 +243,9 @@ func (t *loadTest) verdict(s *loadtest.Summary) error {
 	case loadtest.Missed:
 		return &exitError{exitSLOMissed, errors.Join(missed...)}
 	case loadtest.Nothing:
-		return &exitError{exitSLOMissed, fmt.Errorf("%s; so nothing was tested: the report has the first answers", s.NothingOf())}
+		return &exitError{exitSLOMissed, fmt.Errorf("%s; nothing was tested: the report has the first answers", s.NothingOf())}
 	case loadtest.Unread:
-		return &exitError{exitDependency, fmt.Errorf("%s could not be read back, because the server didn't answer: that is not judged",
+		return &exitError{exitDependency, fmt.Errorf("%s could not be read back, because the server didn't answer; they are not judged",
 			seckill.Counted(s.Unread, "order"))}
 	case loadtest.Interrupted:
 		return &exitError{exitInterrupted, errors.New("interrupted: the report covers the requests that were sent before")}
@@ -263,7 +263,7 @@ type shopBooks struct {
 // of a sale.
 func (t *loadTest) booksBefore(ctx context.Context) (*shopBooks, error) {
 	if t.admin == "" {
-		return nil, nil //nolint:nilnil // no admin listener, no books
+		return nil, nil //nolint:nilnil // without an admin listener there are no books
 	}
 	urls, err := adminURLs(t.admin, t.where("admin"))
 	if err != nil {
@@ -287,7 +287,7 @@ func (t *loadTest) booksBefore(ctx context.Context) (*shopBooks, error) {
 			one := item
 			one.SKU = a.SKU
 			if item.Stock == 0 {
-				// Units that others hold now may come back; sold units don't.
+				// Units that others hold now may come back. Sold units don't.
 				one.Known, one.Stock, one.Available = true, int(a.Total-a.Sold), int(a.Available)
 			}
 			if !slices.ContainsFunc(b.items, func(i loadtest.Item) bool { return i.String() == one.String() }) {
@@ -342,7 +342,7 @@ func (b *shopBooks) books(ctx context.Context) ([]loadtest.Books, error) {
 // afterInterrupt is how long to wait for the audit after an interrupted load.
 const afterInterrupt = 2 * time.Second
 
-// after waits until nothing is in flight, for at most the time that L3 allows, and returns the
+// after waits until nothing is in flight, at most for the time that L3 allows, and returns the
 // audit of that moment.
 func (b *shopBooks) after(ctx context.Context) ([]loadtest.Books, error) {
 	within := auditWithin

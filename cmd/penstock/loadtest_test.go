@@ -24,12 +24,12 @@ import (
 type wrongShop struct {
 	stock int
 	fault string
-	stall time.Duration // of the 50th purchase; nobody is served meanwhile
+	stall time.Duration // how long the 50th purchase stalls; nobody is served meanwhile
 	seen  func(purchases int)
 
 	mu     sync.Mutex
-	orders map[string]string // guarded by mu: id to user
-	keys   map[string]string // guarded by mu: key to id
+	orders map[string]string // from id to user; guarded by mu
+	keys   map[string]string // from key to id; guarded by mu
 	asked  int               // guarded by mu
 }
 
@@ -202,7 +202,7 @@ func TestLoadTest_InterruptedStillReports(t *testing.T) {
 
 func TestLoadTest_ChecksTheAudit(t *testing.T) {
 	for name, c := range map[string]struct {
-		sold   int // what the books have afterwards
+		sold   int // the units that the books say are sold afterwards
 		code   int
 		stderr string
 	}{
@@ -222,7 +222,7 @@ func TestLoadTest_ChecksTheAudit(t *testing.T) {
 				case asked == 1:
 					fmt.Fprint(w, `{"items":[{"sku":"phone-x","total":100,"available":100,"balanced":true}]}`)
 				case c.sold < 0:
-					// This never settles, however long one waits; the test doesn't wait.
+					// This never settles, no matter how long one waits; the test doesn't wait.
 					fmt.Fprint(w, `{"items":[{"sku":"phone-x","total":100,"available":0,"held":99,"sold":0,"balanced":false}]}`)
 				default:
 					fmt.Fprintf(w, `{"items":[{"sku":"phone-x","total":100,"available":%d,"sold":%d,"balanced":true}]}`, 100-c.sold, c.sold)
@@ -231,7 +231,7 @@ func TestLoadTest_ChecksTheAudit(t *testing.T) {
 			t.Cleanup(books.Close)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			if c.sold < 0 { // the audit then waits a few seconds only
+			if c.sold < 0 { // so that the audit waits only a few seconds
 				shop.seen = func(n int) {
 					if n == 200 {
 						cancel()
@@ -276,8 +276,8 @@ func TestLoadTest_RefusesWhatMakesNoSense(t *testing.T) {
 		"--rate 1 --target http://a,,":             "flag --target: \"\" is not a URL",
 		"--rate 1 --sku a,":                        "flag --sku: has an empty name",
 		"--rate 1 --activity a,b":                  "flag --sku: \"phone-x\" is not ACTIVITY/SKU of one of the activities a, b",
-		"--rate 1 --activity a,b --sku a/x":        "flag --sku: names nothing of activity b",
-		"--rate 1 --sku phone-x,phone-x":           "flag --sku: 618/phone-x is there twice",
+		"--rate 1 --activity a,b --sku a/x":        "flag --sku: names no item of activity b",
+		"--rate 1 --sku phone-x,phone-x":           "flag --sku: 618/phone-x occurs twice",
 		"--rate 1 --zipf -1":                       "flag --zipf: -1 is not between 0 and 10",
 		"--rate 1 --price -1":                      "flag --price: \"-1\" is not a whole number",
 		"--rate 1 --browse 20%":                    "unexpected argument \"20%\"",

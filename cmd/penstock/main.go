@@ -32,7 +32,7 @@ func main() {
 	ctx, signals := catchSignals(context.Background(), os.Exit)
 	code := run(ctx, rootCommand(), os.Args[1:])
 	if signals.got.Load() != 0 && !signals.patient.Load() && code != exitOK {
-		code = signals.code() // the signal is the cause, whatever the error
+		code = signals.code() // the signal is the cause, so the error doesn't matter
 	}
 	os.Exit(code)
 }

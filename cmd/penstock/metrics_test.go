@@ -90,7 +90,7 @@ func serveMetrics(t *testing.T) string {
 	return p.AdminURL() + "/metrics"
 }
 
-// openForMetrics makes the process do everything whose metrics appear only once it was done.
+// openForMetrics makes the process do everything that has metrics only after it was done.
 func openForMetrics(t *testing.T, p *node.Node, token string) {
 	t.Helper()
 	shop := newDemoShop(p.AdminURL(), token)
@@ -128,7 +128,7 @@ func openForMetrics(t *testing.T, p *node.Node, token string) {
 	}
 }
 
-// scrape reads the metrics in a format.
+// scrape reads the metrics in the given format.
 func scrape(t *testing.T, url, accept string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -150,7 +150,7 @@ func scrape(t *testing.T, url, accept string) string {
 // metric describes a metric, without its name.
 type metric struct{ kind, help string }
 
-// scrapedMetrics returns our own metrics, as a scrape has them.
+// scrapedMetrics returns the metrics of Penstock itself, as a scrape shows them.
 func scrapedMetrics(text string) map[string]metric {
 	all := make(map[string]metric)
 	for line := range strings.Lines(text) {
@@ -215,7 +215,7 @@ func declaredMetrics(t *testing.T) map[string]metric {
 // source is code that declares metrics.
 type source struct{ constants map[string]string }
 
-// constant notes a constant text.
+// constant records a constant text.
 func (s source) constant(n ast.Node) bool {
 	if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Names) == 1 && len(spec.Values) == 1 {
 		if value := s.text(spec.Values[0]); value != "" {

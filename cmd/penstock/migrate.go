@@ -81,7 +81,7 @@ func forget(ctx context.Context, config Config, dryRun bool, out io.Writer) erro
 	case cluster == "":
 		_, err = fmt.Fprintln(out, "the database was bound to no Kafka cluster")
 	default:
-		_, err = fmt.Fprintf(out, "the database is no longer bound to the Kafka cluster %s: the next worker binds it again\n", cluster)
+		_, err = fmt.Fprintf(out, "the database is no longer bound to the Kafka cluster %s: the next worker binds it to its own\n", cluster)
 	}
 	return err
 }

@@ -68,7 +68,7 @@ func (p *printer) object(text json.RawMessage, members ...string) error {
 			continue
 		}
 		if name == "currency" && isMoney(object) {
-			continue // the amount includes it
+			continue // the amount's cell has its currency
 		}
 		if _, err := fmt.Fprintf(lines, "%s\t%s\n", strings.ReplaceAll(name, "_", " "), member(object, name, time.Now())); err != nil {
 			return err

@@ -35,7 +35,7 @@ func workerCommand() *cobra.Command {
 admin listener of its own. It needs --redis, --kafka and --database. Any number of workers may run.`)
 }
 
-// roleCommand makes the command of a role.
+// roleCommand makes the command that serves in one role.
 func roleCommand(role node.Role, use, short, long string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
@@ -61,7 +61,7 @@ func serve(ctx context.Context, config Config, role node.Role, out io.Writer) er
 		return &exitError{exitUsage, err}
 	}
 	told := config
-	told.LogLevel = defaultConfig().LogLevel // at any log level, tell where the first token is
+	told.LogLevel = defaultConfig().LogLevel // always tell where the first token is, whatever the log level
 	shown, err := newLogger(told)
 	if err != nil {
 		return &exitError{exitUsage, err}

@@ -14,10 +14,10 @@ import (
 // report on a request in flight.
 const interruptGrace = time.Second
 
-// interrupts keeps which signals came.
+// interrupts records the signals that came.
 type interrupts struct {
-	patient atomic.Bool  // the command finishes its work by itself
-	got     atomic.Int32 // the first signal's number; 0 before
+	patient atomic.Bool  // the command finishes its work by itself, so it isn't ended
+	got     atomic.Int32 // number of the first signal; 0 before it
 	stop    func()       // stops catching signals
 }
 
@@ -25,11 +25,11 @@ type interrupts struct {
 type interruptsKey struct{}
 
 // catchSignals returns a context that ends with the first of SIGINT, SIGTERM and SIGHUP. All three
-// mean the same: closing a terminal stops a process in order, just as a supervisor does. If SIGHUP
+// mean the same: closing a terminal stops a process cleanly, just as a supervisor does. If SIGHUP
 // is ignored already, as with nohup, it stays ignored.
 //
-// If a command doesn't end soon, exit ends it, unless it has called lasts: it may hang in a read
-// from a pipe. A second ^C ends every command at once.
+// If a command doesn't end soon, exit ends it, because it may hang in a read from a pipe. A command
+// that has called lasts is not ended so. A second ^C ends every command at once.
 func catchSignals(ctx context.Context, exit func(code int)) (context.Context, *interrupts) {
 	in := new(interrupts)
 	ctx, cancel := context.WithCancel(context.WithValue(ctx, interruptsKey{}, in))
@@ -76,7 +76,8 @@ func catchSignals(ctx context.Context, exit func(code int)) (context.Context, *i
 // code is the exit code of a command that a signal has ended, as in shells.
 func (in *interrupts) code() int { return 128 + int(in.got.Load()) }
 
-// lasts declares that the command ends by itself after ctx has ended, however long that takes.
+// lasts declares that the command ends by itself after ctx has ended, no matter how long that
+// takes.
 func lasts(ctx context.Context) {
 	if in, ok := ctx.Value(interruptsKey{}).(*interrupts); ok {
 		in.patient.Store(true)

@@ -10,10 +10,11 @@ import (
 	"testing"
 )
 
-// TestSignals_EndACommand: each of them ends the context, and a command that doesn't end by itself.
+// TestSignals_EndACommand: each signal ends the context, and also a command that doesn't end by
+// itself.
 func TestSignals_EndACommand(t *testing.T) {
 	for s, code := range map[syscall.Signal]int{syscall.SIGHUP: 129, syscall.SIGINT: 130, syscall.SIGTERM: 143} {
-		if signal.Ignored(s) { // the tests run under nohup, and it stays so
+		if signal.Ignored(s) { // tests that run under nohup ignore SIGHUP
 			continue
 		}
 		ended := make(chan int, 1)
@@ -29,7 +30,8 @@ func TestSignals_EndACommand(t *testing.T) {
 	}
 }
 
-// TestSignals_LeaveWhatLasts: a command that ends by itself goes on, until a second ^C.
+// TestSignals_LeaveWhatLasts: a command that has called lasts goes on after a signal, until a
+// second ^C.
 func TestSignals_LeaveWhatLasts(t *testing.T) {
 	ended := make(chan int, 1)
 	ctx, in := catchSignals(context.Background(), func(code int) { ended <- code })

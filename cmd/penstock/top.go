@@ -208,7 +208,7 @@ func (m *topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-// see takes a sighting of the feed.
+// see takes the feed's newest sighting into the model.
 func (m *topModel) see(one sighting) {
 	if one.err != nil {
 		m.view.trouble = one.err.Error()

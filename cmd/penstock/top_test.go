@@ -21,7 +21,7 @@ import (
 )
 
 // updateFrames is the environment variable that makes the test write the frames in testdata/top
-// anew.
+// again.
 const updateFrames = "PENSTOCK_UPDATE_FRAMES"
 
 func ptr[T any](v T) *T { return &v }
@@ -234,7 +234,7 @@ func TestTopModel_Keys(t *testing.T) {
 type watched struct {
 	*httptest.Server
 	mu     sync.Mutex
-	events func(w http.ResponseWriter, r *http.Request) // guarded by mu; nil is 404
+	events func(w http.ResponseWriter, r *http.Request) // nil means 404; guarded by mu
 	asked  []string                                     // guarded by mu
 }
 
@@ -325,7 +325,7 @@ func TestLiveFeed_ComesAgain(t *testing.T) {
 	}
 }
 
-// A server without events is polled. A connection on which nothing comes any more counts as dead.
+// A server without events is polled. A connection without any data for too long counts as dead.
 func TestLiveFeed_WithoutEvents(t *testing.T) {
 	s := newWatched(t)
 	feed := &liveFeed{client: newClient([]string{"http://127.0.0.1:1", s.URL}, ctlToken, time.Minute), quiet: time.Minute}

@@ -30,14 +30,14 @@ const (
 // topView draws a snapshot. All text of the snapshot comes from outside and goes through shown.
 type topView struct {
 	snapshot *live.Snapshot // not nil when it is drawn
-	received time.Time      // zero: now
+	received time.Time      // when the snapshot came; zero means now
 	trouble  string         // why there is no newer snapshot; "" if there is no trouble
 	now      time.Time
-	zone     *time.Location // of the times that are shown; nil is the machine's
+	zone     *time.Location // the zone in which times are shown; nil is the machine's
 	page     topPage
 	width    int
 	screen   screen
-	plain    bool // ASCII alone
+	plain    bool // ASCII only
 }
 
 // unknown is shown for an unknown number.
@@ -147,7 +147,7 @@ func (v *topView) freshness() string {
 	return v.screen.paint(ansiGreen, "live")
 }
 
-// abnormal lists the findings, a line each, at most most lines.
+// abnormal lists the findings, a line each, in at most `most` lines.
 func (v *topView) abnormal(most int) []string {
 	found := v.snapshot.Abnormal
 	switch {
@@ -169,7 +169,7 @@ func (v *topView) abnormal(most int) []string {
 	return lines
 }
 
-// finding is one line.
+// finding draws one finding.
 func (v *topView) finding(f *live.Finding) string {
 	text := shown(strings.TrimSuffix(f.Text, "."))
 	if f.Subject != "" && !strings.Contains(f.Text, f.Subject) {
@@ -190,7 +190,7 @@ func (v *topView) severity(s string) string {
 	return text
 }
 
-// summary is the first page: the findings, then the shortest of the other pages.
+// summary is the first page: the findings, then the shortest parts of the other pages.
 func (v *topView) summary() []string {
 	lines := append(v.news(), "")
 	lines = append(lines, v.activities(false)...)
@@ -198,7 +198,7 @@ func (v *topView) summary() []string {
 	return append(lines, v.servers()...)
 }
 
-// news lists all findings with a hint for each, the last change, and the refunds that are due.
+// news lists all findings, each with a hint, then the last change and the refunds that are due.
 func (v *topView) news() []string {
 	lines := []string{v.title("NOT NORMAL")}
 	if len(v.snapshot.Abnormal) == 0 {
@@ -224,7 +224,7 @@ func (v *topView) news() []string {
 	}
 	for _, m := range v.snapshot.Money {
 		money := seckill.Money{Minor: m.Amount, Currency: m.Currency}
-		lines = append(lines, fmt.Sprintf("due back: %s, %s", shown(money.String()), counted(m.Count, "payment")))
+		lines = append(lines, fmt.Sprintf("to be refunded: %s, %s", shown(money.String()), counted(m.Count, "payment")))
 	}
 	return lines
 }
@@ -236,7 +236,7 @@ func (v *topView) tonight() []string { return v.activities(true) }
 
 func (v *topView) activities(items bool) []string {
 	if len(v.snapshot.Activities) == 0 {
-		return []string{v.title("ACTIVITIES"), "none that is published"}
+		return []string{v.title("ACTIVITIES"), "no activity is published"}
 	}
 	t := newTopTable("ACTIVITY", "STATE:3", ">ACC/S", ">REFUSED/S:2", ">PAID/S:4", ">LEFT", ">OF:1", ">HELD:5", ">SOLD:6", ">OUT IN:0")
 	for i := range v.snapshot.Activities {
@@ -424,12 +424,12 @@ func (v *topView) servers() []string {
 func (v *topView) limits() []string {
 	var lines []string
 	if len(v.snapshot.Limits) == 0 {
-		lines = append(lines, v.title("LIMITS"), "none is asked now")
+		lines = append(lines, v.title("LIMITS"), "no limit is used now")
 	} else {
 		t := newTopTable("LIMIT", "KEY:2", "MODE:1", ">RATE", ">ALLOWED/S", ">REFUSED/S", ">SHADOWED/S:3")
 		for i := range v.snapshot.Limits {
 			l := &v.snapshot.Limits[i]
-			configured := unknown // it bounds what is in flight, or a day
+			configured := unknown // a limit without a rate bounds requests in flight, or a day's tokens
 			if l.Configured > 0 {
 				configured = rate(l.Configured)
 			}
@@ -503,8 +503,8 @@ func (v *topView) wrap(parts []string) []string {
 	return lines
 }
 
-// lines breaks text into at most most lines. The lines after the first are indented; so is the
-// first if text begins with spaces.
+// lines breaks text into at most `most` lines. The lines after the first are indented. The first is
+// indented too if text begins with spaces.
 func (v *topView) lines(text string, most int, indent string) []string {
 	room := max(v.width-len(indent), 10)
 	broken := strings.Split(ansi.Wrap(text, room, " "), "\n")
@@ -622,7 +622,7 @@ func newTopTable(titles ...string) *topTable {
 		if name, drop, ok := strings.Cut(c.title, ":"); ok {
 			n, err := strconv.Atoi(drop)
 			if err != nil {
-				panic("top: column " + title) // it is written in this file
+				panic("top: column " + title) // the titles are constants in this file
 			}
 			c.title, c.drop = name, n
 		}

@@ -50,7 +50,7 @@ func askedUnknown(root *cobra.Command, args []string) error {
 	return nil
 }
 
-// firstWord returns the first argument that is neither a flag nor a flag's value.
+// firstWord returns the first argument that is neither a flag nor the value of a flag.
 func firstWord(cmd *cobra.Command, args []string) string {
 	takesValue := func(f *pflag.Flag) bool { return f != nil && f.NoOptDefVal == "" }
 	for i := 0; i < len(args); i++ {

@@ -305,7 +305,7 @@ func (c *call) restock() error {
 	delta, reason := o.integer("delta"), c.reason(o, m, true)
 	o.end()
 	if len(m.errs) == before && (delta == 0 || delta < -seckill.MaxItemQuantity || delta > seckill.MaxItemQuantity) {
-		m.add("delta", fmt.Sprintf("must be from 1 to %d, or the same below zero to take units back", seckill.MaxItemQuantity))
+		m.add("delta", fmt.Sprintf("must be from 1 to %d, or below zero, down to the same number, to take units back", seckill.MaxItemQuantity))
 	}
 	if err := m.err(); err != nil {
 		return err
@@ -346,7 +346,7 @@ type auditItemDoc struct {
 		Parked int64 `json:"parked"`
 		Sold   int64 `json:"sold"`
 	} `json:"orders"`
-	Rejected int64 `json:"rejected"` // accepted orders that became impossible
+	Rejected int64 `json:"rejected"` // accepted orders that became impossible later
 	Skipped  int64 `json:"skipped"`  // promises that were never acknowledged
 }
 

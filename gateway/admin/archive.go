@@ -24,8 +24,9 @@ type archivedDoc struct {
 	KeptUntil stamp              `json:"kept_until"` // its orders are dropped after it
 }
 
-// archive answers POST /admin/v1/activities/{activity}/archive: it lets the server drop the orders,
-// since the client has exported them. The checksum of the export proves that it is complete.
+// archive answers POST /admin/v1/activities/{activity}/archive: it allows the server to drop the
+// orders, because the client has exported them. The checksum of the export proves that it is
+// complete.
 func (c *call) archive() error {
 	m := new(mistakes)
 	o, err := c.body(m, false)
@@ -50,7 +51,7 @@ func (c *call) archive() error {
 	case a.State != seckill.ActivityEnded:
 		return refuse(problem.ActivityState, fmt.Sprintf("The activity is %s: only the orders of an ended one are archived.", a.State))
 	}
-	done, err := c.takeLargeBody() // as much work as one: few at once
+	done, err := c.takeLargeBody() // it is as much work as a large body, so only few run at once
 	if err != nil {
 		return err
 	}
@@ -65,10 +66,10 @@ func (c *call) archive() error {
 			fmt.Sprintf("There may still be payments for %s: wait until their time is over.", seckill.Counted(copied.open, "open order")))
 	case copied.due > 0:
 		return refuse(problem.ActivityState,
-			fmt.Sprintf("The money of %s has to go back: settle the refunds first.", seckill.Counted(copied.due, "order")))
+			fmt.Sprintf("The money of %s has to be refunded: settle the refunds first.", seckill.Counted(copied.due, "order")))
 	case copied.sum != sum:
 		return refuse(problem.ActivityState,
-			fmt.Sprintf("What is here, %s, isn't what the archive has: export it again.", seckill.Counted(copied.orders, "order")))
+			fmt.Sprintf("The archive doesn't match the present orders, %s: export them again.", seckill.Counted(copied.orders, "order")))
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()

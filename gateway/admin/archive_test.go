@@ -36,9 +36,9 @@ func TestArchive_TakesWhatIsOverAndCopied(t *testing.T) {
 	if s.pay(open, "p-1", 1999); status() != "refund_due" {
 		t.Fatalf("it is %s", status())
 	}
-	refused("has to go back")
+	refused("has to be refunded")
 	s.must(200, "POST", "/admin/v1/refunds/p-1/done", `{"reference":"re-1"}`)
-	if a := s.must(409, "POST", path, before); !strings.Contains(a.member("detail"), "What is here, 1 order, isn't what the archive has") {
+	if a := s.must(409, "POST", path, before); !strings.Contains(a.member("detail"), "The archive doesn't match the present orders, 1 order") {
 		t.Errorf("an archive of before: %s", a.body)
 	}
 

@@ -43,7 +43,7 @@ type identity struct {
 	expires  time.Time          // zero: never
 }
 
-// answerWriter notes the status of an answer.
+// answerWriter records the status of an answer.
 type answerWriter struct {
 	http.ResponseWriter
 	status int // 0 until the header is written
@@ -188,7 +188,8 @@ func (c *call) client() netip.Addr {
 // context is the context of a read: it ends when the client goes away.
 func (c *call) context() context.Context { return c.r.Context() }
 
-// lasting is the context of a change: a client that goes away doesn't leave it half done.
+// lasting is the context of a change. It doesn't end when the client goes away, so that no change
+// is left half done.
 func (c *call) lasting() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(c.r.Context()), c.server.cfg.RequestTimeout)
 }
@@ -212,7 +213,7 @@ func (c *call) body(m *mistakes, optional bool) (*object, error) {
 	if !isJSON(contentType) || c.r.Header.Get("Content-Encoding") != "" {
 		return nil, refuse(problem.UnsupportedMediaType, "")
 	}
-	if c.r.ContentLength > c.maxBody() { // before a client that waits for 100 Continue is told to go on
+	if c.r.ContentLength > c.maxBody() { // check it before a client that waits for 100 Continue sends its body
 		return nil, refuse(problem.TooLarge, fmt.Sprintf("The body is larger than %d bytes.", c.maxBody()))
 	}
 	text, err := io.ReadAll(http.MaxBytesReader(c.w.ResponseWriter, c.r.Body, c.maxBody()))

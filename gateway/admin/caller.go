@@ -48,8 +48,9 @@ func (c *call) addCaller() error {
 // nameAttempts is how many ids are tried. All but the first have 30 random bits, so two are enough.
 const nameAttempts = 4
 
-// nameCaller adds a caller under an id made of its name: the name itself if it is a valid id and
-// free. The name of a revoked caller is free: that caller comes back, with the new key only.
+// nameCaller adds a caller under an id made from its name. The id is the name itself, if that is a
+// valid id and free. The name of a revoked caller is free: that caller comes back, with the new key
+// only.
 func (c *call) nameCaller(ctx context.Context, caller seckill.Caller, key seckill.CallerKey,
 	by seckill.Author) (*seckill.Caller, error) {
 	caller.Caller = seckill.CallerID(caller.Name)

@@ -108,8 +108,8 @@ func (c *call) namedCaller(v *seckill.Catalog) (*seckill.Caller, error) {
 	return caller, nil
 }
 
-// listKeys answers GET /admin/v1/merchants/{merchant}/callers/{caller}/keys, those that are not
-// valid any more included.
+// listKeys answers GET /admin/v1/merchants/{merchant}/callers/{caller}/keys. It includes keys that
+// are no longer valid.
 func (c *call) listKeys() error {
 	v, err := c.server.catalog(c.context())
 	if err != nil {
@@ -250,8 +250,8 @@ type foundKeyDoc struct {
 	keyDoc
 }
 
-// findKey answers GET /admin/v1/keys?key=… and POST /admin/v1/keys with the key in the body, where
-// it isn't written into logs and histories.
+// findKey answers GET /admin/v1/keys?key=… and POST /admin/v1/keys with the key in the body, so
+// that it isn't written into logs and histories.
 func (c *call) findKey() error {
 	m := new(mistakes)
 	field, secret := "parameter key", c.r.URL.Query().Get("key")

@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// catalog returns a catalog that includes everything that was written before the call.
+// catalog returns a catalog that includes all writes from before the call.
 func (s *Server) catalog(ctx context.Context) (*seckill.Catalog, error) {
 	if err := s.deps.Refresh(ctx); err != nil {
 		return nil, failed("read the catalog", err)
@@ -62,7 +62,7 @@ const (
 )
 
 // cut returns the part of a sorted list that the parameters after and limit ask for, and where the
-// next begins.
+// next part begins.
 func cut[T any](c *call, all []T, key func(T) string) ([]T, any, error) {
 	m := new(mistakes)
 	limit := int(c.number(m, "limit", defaultPage, 1, maxPage))

@@ -213,8 +213,8 @@ const (
 	changesAtATime = 8
 )
 
-// someChanges reads up to limit changes that are older than before, and fewer where they are large:
-// a page ends with the change that fills it. more says that there are others.
+// someChanges reads up to limit changes that are older than before, or fewer if they are large: the
+// page ends with the change that fills it. more reports whether there are older ones.
 func (c *call) someChanges(before int64, limit int) (all []seckill.Change, more bool, err error) {
 	for size := 0; ; {
 		want := min(limit-len(all), changesAtATime)

@@ -12,14 +12,14 @@ import (
 // Config has the admin listener's limits. DefaultConfig gives the values for production.
 type Config struct {
 	// Token is an admin token that is always valid, whatever the store says: it works even when no
-	// other token does. "" is none.
+	// other token does. "" means none.
 	Token string
 	// Proxies are the networks of proxies in front, whose X-Forwarded-For is believed.
 	Proxies []netip.Prefix
 	// Login configures the login of people.
 	Login LoginConfig
 	// Hosts are the names by which browsers reach the listener, in lower case and without a port.
-	// Addresses and localhost need not be named.
+	// IP addresses and localhost are always allowed.
 	Hosts []string
 	// OpenMetrics serves /metrics without a token, for scrapers that can't send one. Metrics name
 	// activities and SKUs, and show how a sale goes: set it only if no one else can reach the
@@ -96,7 +96,7 @@ func DefaultConfig() Config {
 // maxToken is the longest token that is hashed, in bytes.
 const maxToken = 256
 
-// Validate checks the values, and each against the others.
+// Validate checks each value, and that the values fit together.
 func (c Config) Validate() error {
 	var errs []error
 	for _, v := range []struct {

@@ -17,8 +17,8 @@ type deadLetterDoc struct {
 	Offset    int64  `json:"offset"`
 	At        stamp  `json:"at"`
 	Problem   string `json:"problem"`
-	// Order is the parked order that the letter is about; it is missing for a whole record. Orders
-	// are the orders that the record's header names.
+	// Order is the parked order of the letter. It is missing if the letter is a whole record.
+	// Orders are the orders that the record's header names.
 	Order  seckill.OrderID   `json:"order,omitempty"`
 	Orders []seckill.OrderID `json:"orders,omitempty"`
 	Value  []byte            `json:"value,omitempty"` // base64; it names buyers, so only support sees it
@@ -93,7 +93,7 @@ func (c *call) takeSelection(confirm bool) (selection, error) {
 	switch {
 	case len(m.errs) > 0:
 	case s.all == (len(raw) > 0):
-		m.add("ids", "must name dead letters, or be left out where all is true")
+		m.add("ids", "must name dead letters; leave it out if all is true")
 	case len(raw) > maxLetters:
 		m.add("ids", fmt.Sprintf("must be at most %d", maxLetters))
 	}
@@ -122,8 +122,8 @@ func (c *call) pathLetter() (selection, error) {
 	return selection{ids: []int64{id}, reason: reason}, nil
 }
 
-// each calls f with the ids of the selected dead letters, in batches, until f returns an error. All
-// means the letters of this moment; letters that come later aren't taken.
+// each calls f with the ids of the selected dead letters, in batches, until f returns an error.
+// "all" means the letters that exist now, not letters that come later.
 func (c *call) each(ctx context.Context, s selection, f func(ids []int64) error) error {
 	if !s.all {
 		for ids := range slices.Chunk(s.ids, letterBatch) {
@@ -198,7 +198,7 @@ func (c *call) lastLetter(ctx context.Context) (last int64, err error) {
 // parked stay.
 type replayedDoc struct {
 	Letters  int `json:"letters"`  // the letters that were tried
-	Replayed int `json:"replayed"` // orders that are parked no more
+	Replayed int `json:"replayed"` // orders that are no longer parked
 	Opened   int `json:"opened"`
 	Rejected int `json:"rejected"`
 	Parked   int `json:"parked"`

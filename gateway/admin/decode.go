@@ -20,7 +20,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// mistakes collects what is wrong with a request, all of it.
+// mistakes collects all mistakes in a request.
 type mistakes struct {
 	errs    []problem.FieldError
 	leftOut int
@@ -65,7 +65,7 @@ func (m *mistakes) err() error {
 // object is a JSON object whose members are taken one by one. The members that are left at the end
 // are unknown ones. Every mistake is recorded and gives a zero value.
 type object struct {
-	at  string // in front of a member's name in mistakes
+	at  string // stands before a member's name in messages
 	raw map[string]json.RawMessage
 	*mistakes
 }
@@ -104,8 +104,8 @@ func (o *object) surrogates(text []byte, where string) {
 	}
 }
 
-// explain adds what is wrong with text, which is not one JSON value. It takes the members before
-// the mistake, so that their mistakes are reported, too.
+// explain describes why text is not one JSON value. It first takes the members before that place,
+// so that their mistakes are reported, too.
 func (o *object) explain(text []byte, where string) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	if first, err := d.Token(); err != nil {
@@ -156,7 +156,7 @@ func (o *object) split(text []byte) {
 		} else if json.Unmarshal(text[i:end], &key) != nil {
 			return // the object is valid
 		}
-		i = skipSpace(text, skipSpace(text, end)+1) // behind the colon
+		i = skipSpace(text, skipSpace(text, end)+1) // the position after the colon
 		end = skipValue(text, i)
 		o.put(key, text[i:end:end])
 		if i = skipSpace(text, end); text[i] == ',' {
@@ -187,7 +187,7 @@ func skipValue(text []byte, i int) int {
 			depth++
 			continue
 		case '}', ']':
-			if depth == 0 { // behind a number or a word
+			if depth == 0 { // after a number or a word
 				return i
 			}
 			depth--
@@ -196,7 +196,7 @@ func skipValue(text []byte, i int) int {
 				return i
 			}
 			continue
-		default: // in a number or a word
+		default: // inside a number or a word
 			continue
 		}
 		if depth == 0 {
@@ -224,7 +224,7 @@ func (o *object) take(name string) json.RawMessage {
 	return raw
 }
 
-// need is take for a member that has to be there.
+// need takes a member that must be present.
 func (o *object) need(name string) json.RawMessage {
 	raw := o.take(name)
 	if raw == nil {
@@ -277,14 +277,14 @@ func (o *object) integer(name string) int64 {
 		return 0
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
-	if err == nil && (n != 0 || raw[0] != '-') { // not every parser takes minus zero for a whole number
+	if err == nil && (n != 0 || raw[0] != '-') { // minus zero is refused, because parsers read it in different ways
 		return n
 	}
 	o.noNumber(name, err, "must be a whole number")
 	return 0
 }
 
-// noNumber notes why a text is no number: its size, or its form.
+// noNumber records why a text is no number: it is too large, or malformed.
 func (o *object) noNumber(name string, err error, form string) {
 	if errors.Is(err, strconv.ErrRange) {
 		form = "is out of range"
@@ -292,7 +292,8 @@ func (o *object) noNumber(name string, err error, form string) {
 	o.add(o.at+name, form)
 }
 
-// count takes a whole number that fits an int; one that isn't required and is missing is fallback.
+// count takes a whole number that fits an int. If it is missing and not required, count returns
+// fallback.
 func (o *object) count(name string, required bool, fallback int) int {
 	if raw, given := o.raw[name]; !required && (!given || string(raw) == "null") {
 		o.take(name)
@@ -331,9 +332,9 @@ func (o *object) time(name string) time.Time {
 	return t.Truncate(time.Millisecond)
 }
 
-// parseTime reads a time of RFC 3339, and nothing else, because a loose reading may find a time
-// that was not intended. time.Parse alone takes an hour of one digit, a comma before the fraction,
-// and offsets of a day; it doesn't take the small t and z that the RFC allows.
+// parseTime reads a time of RFC 3339, and no other form, because a loose reading may find a time
+// that was not meant. time.Parse alone accepts an hour of one digit, a comma before the fraction,
+// and offsets of a day. It refuses the lower-case t and z, which the RFC allows.
 func parseTime(s string) (time.Time, bool) {
 	const form = "0000-00-00T00:00:00"
 	rest, ok := fits(s, form)

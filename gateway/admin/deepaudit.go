@@ -12,10 +12,10 @@ import (
 
 type shardAuditDoc struct {
 	Shard  int   `json:"shard"`
-	Shards int   `json:"shards"` // of the installation
+	Shards int   `json:"shards"` // of the whole installation
 	Epoch  int64 `json:"epoch"`
 	Items  int   `json:"items"`
-	Orders int64 `json:"orders"` // whose units count
+	Orders int64 `json:"orders"` // the orders whose units count
 	// Rebuilding means that the shard is being rebuilt, so its stock was not compared.
 	Rebuilding bool         `json:"rebuilding"`
 	Findings   []findingDoc `json:"findings"`
@@ -72,8 +72,8 @@ func (c *call) deepAudit(mend bool, reason string) error {
 type Partition struct {
 	Number int32  `json:"partition"`
 	Next   int64  `json:"next"`  // the offset of the record that a worker reads next
-	Start  int64  `json:"start"` // of the log
-	End    int64  `json:"end"`   // behind its last record
+	Start  int64  `json:"start"` // the first offset of the log
+	End    int64  `json:"end"`   // the offset after its last record
 	Behind int64  `json:"behind"`
 	State  string `json:"state"` // ok, lost, unknown
 	Detail string `json:"detail,omitempty"`

@@ -33,7 +33,7 @@ type Deps struct {
 	Secrets *vault.Vault
 	// Health tells the state of this node.
 	Health Health
-	// Limits reports how much the gateways allow and refuse by their limits.
+	// Limits reports how much the gateways admit and refuse by their limits.
 	Limits LimitReports
 	// Memory asks the servers of the stock how much memory they use. nil: the stock is in this
 	// process.
@@ -44,8 +44,8 @@ type Deps struct {
 	Level func() degrade.LevelState
 	// Live has the live view; nil: there is none.
 	Live *live.Hub
-	// Metrics are asked at every scrape. They must not block for long, and may be called by two
-	// scrapes at once.
+	// Metrics are called at every scrape, possibly by two scrapes at once. They must not block for
+	// long.
 	Metrics []func() []Sample
 }
 
@@ -58,7 +58,7 @@ type Health interface {
 	AppendReport(dst []byte, ready, draining bool) []byte
 }
 
-// LimitReports reports how much the gateways allow and refuse by their limits.
+// LimitReports reports how much the gateways admit and refuse by their limits.
 type LimitReports interface {
 	// LimitReports returns the reports that are there. missing names what is missing; "" if nothing
 	// is.

@@ -21,7 +21,7 @@ func (c *call) page(status int) {
 	h.Set("Content-Security-Policy", console.Policy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	c.file(status, c.server.console.Page(), "no-cache") // it has the version of the files, so it must not be cached
+	c.file(status, c.server.console.Page(), "no-cache") // it names the version of the files, so it must not be cached
 }
 
 // asset answers GET /console/{version}/{file}.
@@ -71,7 +71,8 @@ func takesGzip(field string) bool {
 	return false
 }
 
-// nothing answers an unknown path. A browser gets the console's page, which tells it.
+// nothing answers an unknown path. A browser gets the console's page, which says that the path is
+// unknown.
 func (c *call) nothing() {
 	reads := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead
 	if reads && strings.Contains(c.r.Header.Get("Accept"), "text/html") {

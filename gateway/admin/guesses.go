@@ -10,17 +10,18 @@ import (
 	"github.com/penstock/penstock/limiter"
 )
 
-// guesses slows down clients that try tokens. Each address has a bucket, from which every wrong
-// token takes. While it is empty no token of that address is looked at, so a right guess can't be
-// told from a wrong one.
+// guesses slows down clients that try tokens. Each address has a bucket, and every wrong token
+// takes one token from the bucket. While the bucket is empty, no admin token of that address is
+// looked at, so a right guess can't be told from a wrong one.
 //
 // Operators may share an address with such a client, behind a proxy or on one machine. So a token
-// that was let in from an address goes on being let in from there, if it is too long to be guessed.
+// that was valid from an address before is still looked at from there, if it is too long to be
+// guessed.
 type guesses struct {
 	addresses *limiter.Addresses
 
 	mu    sync.Mutex
-	known map[visitor]struct{} // guarded by mu: let in before; at most maxVisitors
+	known map[visitor]struct{} // tokens that were valid before; at most maxVisitors; guarded by mu
 }
 
 // visitor is a token, by its hash, at an address.
@@ -30,11 +31,11 @@ type visitor struct {
 }
 
 const (
-	// maxVisitors is how many visitors are known; with one more all are forgotten. Each then needs
-	// a guess of its address once.
+	// maxVisitors is how many visitors are remembered. With one more, all are forgotten, and each
+	// needs one guess of its address again.
 	maxVisitors = 4096
-	// unguessable is the length from which a token can't be found by trying, in bytes: shorter ones
-	// are refused where others reach the listener.
+	// unguessable is the length, in bytes, from which a token can't be found by trying. Shorter
+	// ones are refused if other machines can reach the listener.
 	unguessable = 16
 )
 
@@ -42,8 +43,8 @@ func newGuesses(cfg limiter.AddressConfig) *guesses {
 	return &guesses{addresses: limiter.NewAddresses(cfg, time.Now()), known: make(map[visitor]struct{})}
 }
 
-// begin takes a guess. It returns false if the address has none left. knows reports that none was
-// needed.
+// begin takes a guess. It returns false if the address has none left. knows reports that the token
+// needed no guess.
 func (g *guesses) begin(v visitor) (ok, knows bool) {
 	g.mu.Lock()
 	_, knows = g.known[v]
@@ -51,7 +52,7 @@ func (g *guesses) begin(v visitor) (ok, knows bool) {
 	return knows || g.addresses.Allow(v.address, time.Now()), knows
 }
 
-// right gives the guess of begin back, since the token was right. long means that the token is
+// right gives the guess of begin back, because the token was right. long means that the token is
 // unguessable.
 func (g *guesses) right(v visitor, long bool) {
 	g.addresses.GiveBack(v.address)

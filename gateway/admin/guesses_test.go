@@ -72,8 +72,8 @@ func TestGuesses_AreSlowedDownByAddress(t *testing.T) {
 	}
 }
 
-// TestGuesses_RightTokensTakeNone: a client that shows a right token, however often, has all its
-// guesses left.
+// TestGuesses_RightTokensTakeNone: a client that shows a right token, no matter how often, has all
+// its guesses left.
 func TestGuesses_RightTokensTakeNone(t *testing.T) {
 	const short = "short-token"
 	s := openGuessed(t, func(c *Config) { c.Token = short })

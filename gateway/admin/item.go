@@ -33,7 +33,7 @@ func (c *call) editItem() error {
 	return c.json(http.StatusOK, newActivityDoc(a))
 }
 
-// maybeInteger takes a whole number; nil where it is missing or null.
+// maybeInteger takes a whole number; nil if it is missing or null.
 func (o *object) maybeInteger(name string) *int64 {
 	if raw := o.raw[name]; raw == nil || string(raw) == "null" {
 		o.take(name)
@@ -43,7 +43,7 @@ func (o *object) maybeInteger(name string) *int64 {
 	return &n
 }
 
-// maybeCount is maybeInteger for one that fits an int.
+// maybeCount is maybeInteger for a number that fits an int.
 func (o *object) maybeCount(name string) *int {
 	if raw := o.raw[name]; raw == nil || string(raw) == "null" {
 		o.take(name)

@@ -42,7 +42,7 @@ func (c *call) previewLimits() error {
 	now := c.settingsTime()
 	document := takeLimits(o, now)
 	allowUnknown := o.boolean("allow_unknown")
-	for _, name := range []string{"version", "reason", "confirm", "staged"} { // of a body that is to be put
+	for _, name := range []string{"version", "reason", "confirm", "staged"} { // members of a body that is meant for a put
 		o.take(name)
 	}
 	o.end()

@@ -79,17 +79,17 @@ func (c *call) getLimits() error {
 	return c.json(http.StatusOK, limitsDoc{stored.Version, document.Policies, document.Staged})
 }
 
-// wantedLimits is the body of a request that writes limits.
+// wantedLimits is the body of a request that replaces limits.
 type wantedLimits struct {
 	limiter.Document
 	confirmed, allowUnknown bool
 	reason                  string
 }
 
-// takeWanted takes what is common to all bodies that write limits.
+// takeWanted takes the members that all such bodies have.
 func (c *call) takeWanted(o *object, now time.Time, m *mistakes) wantedLimits {
 	w := wantedLimits{Document: takeLimits(o, now)}
-	o.take("version") // of a GET that is put back: If-Match says it
+	o.take("version") // present when a GET is put back; If-Match has the version
 	w.confirmed, w.allowUnknown, w.reason = o.boolean("confirm"), o.boolean("allow_unknown"), c.reason(o, m, false)
 	return w
 }
@@ -139,7 +139,7 @@ func (c *call) limitsToReplace(ctx context.Context, wanted *wantedLimits, m *mis
 		return 0, before, refuse(problem.NotEditable, isStaged)
 	}
 	if len(wanted.Policies) == 0 && len(before.Policies) > 0 && !wanted.confirmed {
-		m.add("confirm", "must be true: without limits everybody may ask as often as they want")
+		m.add("confirm", "must be true: without limits everybody may send as much as they want")
 	}
 	if !wanted.allowUnknown {
 		c.unknownMatches(ctx, &wanted.Document, &before, m)
@@ -156,7 +156,7 @@ func (c *call) putLimits() error {
 	}
 	now := c.settingsTime()
 	wanted := c.takeWanted(o, now, m)
-	o.take("staged") // of a GET that is put back
+	o.take("staged") // present when a GET is put back
 	o.end()
 	if err := wanted.check(c, now, m); err != nil {
 		return err
@@ -173,7 +173,7 @@ func (c *call) putLimits() error {
 	return c.changeLimits(ctx, version, &wanted.Document, wanted.reason, "the limits are")
 }
 
-// isStaged says why limits can't be written.
+// isStaged is the refusal of a write while a change of the limits is staged.
 const isStaged = "The limits can't be changed while a change of them is staged: complete it or take it back first."
 
 // changeLimits writes a document on top of a version, and answers.
@@ -203,7 +203,7 @@ func (c *call) publishLimits(ctx context.Context, version int64, d *limiter.Docu
 }
 
 // matchesVersion reports whether If-Match fields name a version. Comparison is strong, as RFC 9110
-// wants it here.
+// requires here.
 func matchesVersion(fields []string, version int64) bool {
 	for _, field := range fields {
 		for tag := range strings.SplitSeq(field, ",") {
@@ -240,8 +240,8 @@ func checkLimits(d *limiter.Document, now time.Time, m *mistakes) {
 	}
 }
 
-// takeEnd takes when something ends: expires_at, or expires_in from now on; the zero End where
-// neither is there.
+// takeEnd takes the end of something: expires_at, or expires_in from now on. It returns the zero
+// End if both are missing.
 func takeEnd(o *object, now time.Time) limiter.End {
 	life, given := o.optionalDuration("expires_in", minExpiry, maxExpiry)
 	if o.raw["expires_at"] == nil || string(o.raw["expires_at"]) == "null" {
@@ -257,14 +257,14 @@ func takeEnd(o *object, now time.Time) limiter.End {
 	return limiter.End{Time: o.time("expires_at")}
 }
 
-// takeValues takes the values that a policy may also have for a while only. A policy with other
-// bounds needs no bucket: it may leave out rate and burst.
+// takeValues takes the values that a policy may also have temporarily. A policy with other bounds
+// needs no bucket, so rate and burst may be missing.
 func takeValues(o *object, bare bool) (rate float64, burst int64, mode limiter.Mode, percent int) {
 	mode = limiter.Enforce
 	if rated, sized := o.given("rate"), o.given("burst"); !bare || rated || sized {
 		rate, burst = o.decimal("rate"), o.integer("burst")
 		if bare && rate == 0 && burst == 0 && rated && sized {
-			o.add(o.at+"rate", "must be above 0; without a bucket, leave rate and burst out")
+			o.add(o.at+"rate", "must be above 0; without a bucket, leave out rate and burst")
 		}
 	}
 	if text, given := o.optionalText("mode"); given {
@@ -276,7 +276,7 @@ func takeValues(o *object, bare bool) (rate float64, burst int64, mode limiter.M
 	return rate, burst, mode, percent
 }
 
-// takeTemporary takes a policy's values for a while; nil if it has none.
+// takeTemporary takes a policy's temporary values; nil if it has none.
 func takeTemporary(o *object, now time.Time, bare bool) *limiter.Temporary {
 	raw := o.take("temporary")
 	if raw == nil {
@@ -357,7 +357,7 @@ func takeCost(o *object) *limiter.Cost {
 	return &cost
 }
 
-// given reports whether a member is there and isn't null. One that is null is taken.
+// given reports whether a member is present and not null. A null member is taken.
 func (o *object) given(name string) bool {
 	if raw := o.raw[name]; raw != nil && string(raw) != "null" {
 		return true

@@ -45,7 +45,7 @@ func takeStage(o *object, now time.Time) (w wantedStage) {
 	w.MaxRefused, w.Seconds = usualRefused, int(usualWithin/time.Second)
 	if o.given("max_refused_percent") {
 		if w.MaxRefused = o.decimal("max_refused_percent"); !(w.MaxRefused >= 0 && w.MaxRefused <= 100) {
-			o.add("max_refused_percent", "must be from 0 to 100, which is never")
+			o.add("max_refused_percent", "must be from 0 to 100; at 100 the change is never taken back")
 		}
 	}
 	if within, given := o.optionalDuration("within", minWithin, maxWithin); given {
@@ -88,11 +88,11 @@ func (c *call) stageLimits() error {
 	stage.ID, stage.Policies = rand.Text(), wanted.Policies
 	before.Staged = &stage.Staged
 	return c.changeLimits(ctx, version, &before, wanted.reason,
-		fmt.Sprintf("the limits are tried by %d of %d gateways, and that is", len(stage.Nodes), known))
+		fmt.Sprintf("the limits are tried by %d of %d gateways, and the trial is", len(stage.Nodes), known))
 }
 
-// chooseNodes finds the gateways that try a change: those that are named, or so many of those that
-// are alive. It returns how many are known.
+// chooseNodes finds the gateways that try a change: those that are named, or the given percentage
+// of the live ones. It also returns how many are known.
 func (c *call) chooseNodes(ctx context.Context, w *wantedStage, m *mistakes) (known int, err error) {
 	members, err := c.server.deps.Settings.Store.SettingsMembers(ctx)
 	if err != nil {
@@ -120,7 +120,7 @@ func (c *call) chooseNodes(ctx context.Context, w *wantedStage, m *mistakes) (kn
 	if w.percent > 0 {
 		slices.Sort(alive)
 		if len(alive) == 0 {
-			m.add("percent", "is of the gateways that are alive, and none is")
+			m.add("percent", "is a part of the live gateways, but no gateway is alive")
 		}
 		w.Nodes = alive[:(len(alive)*w.percent+99)/100]
 	}

@@ -98,7 +98,7 @@ func usedPolicies(policies []limiter.Policy, used []limiter.ClusterUsage) []limi
 	for _, u := range used {
 		p := byName[u.Name]
 		if p == nil {
-			continue // of a version that is just coming or going
+			continue // it belongs to a version that is just coming or going
 		}
 		done[u.Name] = true
 		doc := limitPolicyDoc{Policy: *p, limitRatesDoc: newLimitRates(&u.PolicyUsage)}

@@ -28,7 +28,7 @@ func (g twoGateways) LimitReports(context.Context) ([]limiter.NodeReport, string
 }
 
 func TestLimitUsage(t *testing.T) {
-	for _, missing := range []string{"", "Redis can't be asked what the other gateways say."} {
+	for _, missing := range []string{"", "Redis can't be asked for the reports of the other gateways."} {
 		s := open(t, func(_ *Config, d *Deps) { d.Limits = twoGateways{missing} })
 		policies := `{"policies":[{"name":"idle","key":"user","rate":1,"burst":1},{"name":"web","key":"caller","match":"m1/web","rate":400,"burst":400}],` +
 			`"reason":"a test","allow_unknown":true}`

@@ -16,8 +16,8 @@ import (
 )
 
 // placedListener gives each connection a place; without a free place it answers and closes it. So a
-// client with many idle connections doesn't keep others waiting in the kernel's queue. net/http
-// itself waits when file descriptors are short.
+// client with many idle connections doesn't make others wait in the kernel's queue. When file
+// descriptors are short, net/http itself waits.
 type placedListener struct {
 	net.Listener
 	server *Server
@@ -54,7 +54,7 @@ func (l *placedListener) Accept() (net.Conn, error) {
 type placedConn struct {
 	net.Conn
 	server   *Server
-	reserved bool // serves health checks only
+	reserved bool // it serves health checks only
 	leave    func()
 }
 
@@ -85,8 +85,8 @@ func (c *placedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// netHTTPError follows the status line in net/http's own answers. Answers of handlers have a Date
-// there.
+// netHTTPError follows the status line in answers that net/http makes itself. In answers of
+// handlers, a Date follows it.
 var netHTTPError = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
 
 // inOurWords returns a problem document for a request that net/http couldn't read, and nil for any
@@ -106,7 +106,7 @@ func (s *Server) inOurWords(b []byte) []byte {
 	return s.raw(&p, s.newID())
 }
 
-// raw is an answer as it goes over a connection that ends with it.
+// raw is an answer as bytes, for a connection that is closed after it.
 func (s *Server) raw(p *problem.Problem, id string) []byte {
 	body := problem.Append(nil, p)
 	h := http.Header{
@@ -126,7 +126,7 @@ func (s *Server) raw(p *problem.Problem, id string) []byte {
 }
 
 // turnAway answers a connection that has no place, in the background: it reads the request first,
-// because an earlier answer would be lost.
+// because an answer before that would be lost.
 func (s *Server) turnAway(c net.Conn, place limiter.Place) {
 	s.refused.Add(1)
 	detail := "Too many connections are open."
@@ -135,7 +135,7 @@ func (s *Server) turnAway(c net.Conn, place limiter.Place) {
 	}
 	if s.inLobby.Add(1) > lobbySeats {
 		s.inLobby.Add(-1)
-		_ = c.Close() // nobody waits for this error
+		_ = c.Close() // nobody needs this error
 		return
 	}
 	s.lobby.Go(func() {
@@ -153,7 +153,7 @@ func (s *Server) turnAway(c net.Conn, place limiter.Place) {
 			id = s.newID()
 		}
 		p := problem.Problem{Code: problem.Overloaded, Detail: detail, RetryAfter: time.Second}
-		_, _ = c.Write(s.raw(&p, id)) // it ends here, with or without success
+		_, _ = c.Write(s.raw(&p, id)) // the connection ends here, even if the write fails
 	})
 }
 

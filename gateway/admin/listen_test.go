@@ -76,7 +76,7 @@ func TestConnectionsAboveTheLimits(t *testing.T) {
 	overloaded(resp, body, "Too many connections of this address")
 }
 
-// TestUnreadableRequests: what net/http answers by itself is a problem too.
+// TestUnreadableRequests: answers that net/http makes itself are problem documents, too.
 func TestUnreadableRequests(t *testing.T) {
 	s := open(t, nil)
 	for request, want := range map[string]struct {

@@ -31,7 +31,7 @@ func (c *call) getLive() error {
 		case name != "history":
 			m.add("parameter "+name, "is unknown")
 		case len(values) != 1 || !slices.Contains([]string{"", "true", "false"}, values[0]):
-			m.add("parameter history", "must be true or false, or there without a value")
+			m.add("parameter history", "must be true or false, or have no value")
 		}
 	}
 	if err := m.err(); err != nil {
@@ -85,7 +85,7 @@ func (c *call) eventsFilter() (live.Filter, error) {
 		case name != "types" && name != "last_event_id":
 			m.add("parameter "+name, "is unknown")
 		case len(values) > 1:
-			m.add("parameter "+name, "must be there once")
+			m.add("parameter "+name, "must be given once")
 		}
 	}
 	if query.Has("types") {
@@ -103,7 +103,7 @@ func (c *call) eventsFilter() (live.Filter, error) {
 	return f, m.err()
 }
 
-// events answers GET /admin/v1/events: server-sent events, as WHATWG's HTML standard has them.
+// events answers GET /admin/v1/events: server-sent events, as defined in WHATWG's HTML standard.
 func (c *call) events() error {
 	filter, err := c.eventsFilter()
 	if err != nil {
@@ -128,11 +128,11 @@ func (c *call) events() error {
 		return noLive()
 	}
 	defer watcher.Close()
-	// A stream doesn't count as a request in flight, so that it takes no place of others.
+	// A stream doesn't count as a request in flight, so that it takes no place from others.
 	c.server.inFlight.Add(-1)
 	defer c.server.inFlight.Add(1)
 	s := &eventStream{call: c, out: http.NewResponseController(c.w), reader: c.reader()}
-	if err := s.out.SetReadDeadline(time.Time{}); err != nil { // the deadline would end the request
+	if err := s.out.SetReadDeadline(time.Time{}); err != nil { // otherwise the deadline would end the stream
 		return fmt.Errorf("keep the connection: %w", err)
 	}
 	c.eventsHeader()
@@ -142,7 +142,7 @@ func (c *call) events() error {
 
 func (c *call) eventsHeader() {
 	c.w.Header().Set("Content-Type", "text/event-stream")
-	c.w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
+	c.w.Header().Set("X-Accel-Buffering", "no") // so that nginx doesn't hold events back
 	c.w.WriteHeader(http.StatusOK)
 }
 
@@ -235,7 +235,7 @@ func (c *call) stillMay(ctx context.Context) bool {
 	if r, refused := errors.AsType[*refusal](err); refused && r.Code == problem.Unauthenticated || errors.Is(err, errUnknownToken) {
 		return false
 	}
-	// If the store can't be asked, the stream goes on: the holder was let in, and operators need
-	// the view most at such a time.
+	// If the store can't be asked, the stream goes on: the token was valid before, and operators
+	// need the view most at such a time.
 	return err != nil || who.merchant == c.token.merchant && who.role.Includes(c.route.role)
 }

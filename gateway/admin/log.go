@@ -28,7 +28,7 @@ func newQuietLog(log *slog.Logger) quietLog {
 	return quietLog{quietlog.New(log, kindCount, time.Now())}
 }
 
-// write logs a message unless one of its kind was written lately.
+// write logs a message, unless one of the same kind was written shortly before.
 func (q quietLog) write(kind int, level slog.Level, message string, args ...any) {
 	n, ok := q.log.May(kind, time.Now())
 	if !ok {
@@ -56,10 +56,10 @@ func (l httpLog) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// WithAttrs implements slog.Handler; net/http has none.
+// WithAttrs implements slog.Handler; net/http uses none.
 func (l httpLog) WithAttrs([]slog.Attr) slog.Handler { return l }
 
-// WithGroup implements slog.Handler; net/http has none.
+// WithGroup implements slog.Handler; net/http uses none.
 func (l httpLog) WithGroup(string) slog.Handler { return l }
 
 // scrapeLog gets the messages of promhttp about collectors that fail.

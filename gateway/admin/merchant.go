@@ -72,14 +72,14 @@ func (c *call) getMerchant() error {
 // merchantWish is the content of a PUT of a merchant.
 type merchantWish struct {
 	id      seckill.MerchantID
-	name    string // "" leaves it
-	secret  string // "" leaves it, or makes one
+	name    string // empty: it stays
+	secret  string // empty: it stays, or a new one is made
 	roll    bool   // replace the secret; the old one stays valid for overlap
 	overlap time.Duration
 }
 
 // putMerchant answers PUT /admin/v1/merchants/{merchant}. It makes a payment secret for a merchant
-// without one, and for a roll that brings none.
+// without one, and when a secret is rolled and the request brings none.
 func (c *call) putMerchant() error {
 	m := new(mistakes)
 	o, err := c.body(m, false)
@@ -127,7 +127,7 @@ func (c *call) putMerchant() error {
 }
 
 // changeMerchant computes the new record of a merchant; old is nil for a new merchant. made is a
-// secret that was made here, to be shown once.
+// new secret, which is shown once.
 func (s *Server) changeMerchant(old *seckill.Merchant, wish *merchantWish, now time.Time) (next *seckill.Merchant, made string, err error) {
 	next = &seckill.Merchant{ID: wish.id}
 	if old != nil {
@@ -159,7 +159,7 @@ func (s *Server) changeMerchant(old *seckill.Merchant, wish *merchantWish, now t
 func checkSecret(s, owner string) string {
 	switch {
 	case len(s) < minPaymentSecret || !isVisible(s, maxPaymentSecret):
-		return fmt.Sprintf("must be %d to %d random visible ASCII characters; leave it out, and %s gets a new one",
+		return fmt.Sprintf("must be %d to %d random visible ASCII characters; without it, %s gets a new one",
 			minPaymentSecret, maxPaymentSecret, owner)
 	case vault.IsSealed(s):
 		return "must not begin with " + vault.Prefix
@@ -230,7 +230,7 @@ func (o *object) takeRights() seckill.Rights {
 	return set
 }
 
-// listCallers answers GET /admin/v1/merchants/{merchant}/callers, the revoked ones included.
+// listCallers answers GET /admin/v1/merchants/{merchant}/callers. It includes revoked callers.
 func (c *call) listCallers() error {
 	v, merchant, err := c.pathMerchant()
 	if err != nil {
@@ -248,7 +248,8 @@ func (c *call) listCallers() error {
 	return c.json(http.StatusOK, page[callerDoc]{docs, next})
 }
 
-// pathMerchant reads the catalog, and the merchant that the path names, which has to be in it.
+// pathMerchant reads the catalog, and finds the merchant that the path names. If there is none, it
+// returns a refusal.
 func (c *call) pathMerchant() (*seckill.Catalog, seckill.MerchantID, error) {
 	v, err := c.server.catalog(c.context())
 	if err != nil {
@@ -319,7 +320,7 @@ func (c *call) revoked(ctx context.Context, what string, done func(*seckill.Call
 	return c.json(http.StatusOK, publishedDoc{p.Version, p.Recorded, p.Applied, p.Nodes, p.Lagging, what + " " + p.String()})
 }
 
-// changeCaller changes a caller that exists, and brings that into force here.
+// changeCaller changes a caller that exists, and brings the change into force on this node.
 func (c *call) changeCaller(ctx context.Context, ref seckill.CallerRef, by seckill.Author,
 	change func(old *seckill.Caller, now time.Time) (*seckill.Caller, error)) (*seckill.Caller, error) {
 	next, err := c.server.deps.Store.UpdateCaller(ctx, ref, by, change)

@@ -25,14 +25,14 @@ const (
 	HistogramKind
 )
 
-// Sample is one metric at one moment: other parts report their metrics as samples and need not know
-// Prometheus.
+// Sample is one metric at one moment: other parts report their metrics as samples, so that they
+// don't depend on Prometheus.
 type Sample struct {
 	Name      string // penstock_<part>_<what>_<unit>
-	Help      string // the same for every sample of a name
+	Help      string // the same for all samples of one name
 	Kind      Kind
-	Labels    []Label // the same names, in the same order, for every sample of a name; bounded values only
-	Value     float64 // of a counter or gauge
+	Labels    []Label // the same names in the same order for all samples of one name; their values must be bounded
+	Value     float64 // the value of a counter or gauge
 	Histogram Histogram
 }
 
@@ -51,7 +51,7 @@ type Histogram struct {
 	Exemplars []Exemplar
 }
 
-// Exemplar is one observation of a histogram, and what to look for in logs and traces.
+// Exemplar is one observation of a histogram, with the texts to search for in logs and traces.
 type Exemplar struct {
 	Value  float64
 	At     time.Time
@@ -158,7 +158,7 @@ func newMetrics(s *Server) (*metrics, error) {
 }
 
 // buildInfo tells which build this is, by the labels of a gauge that is always 1. A version like
-// "v1.2.3 0123456789ab go1.26.0" has the number and the revision in front.
+// "v1.2.3 0123456789ab go1.26.0" has the number and the revision at its beginning.
 func buildInfo(version string) prometheus.Collector {
 	number, rest, _ := strings.Cut(version, " ")
 	revision, _, more := strings.Cut(rest, " ")
@@ -200,7 +200,7 @@ func (s *Server) samples() []Sample {
 		counter("penstock_admin_refused_connections_total", "Connections of the admin listener closed because of the limit.",
 			float64(s.refused.Load())),
 		counter("penstock_admin_panics_total", "Requests of the admin listener that ended in a panic.", float64(s.panics.Load())),
-		counter("penstock_admin_log_left_out_total", "Messages of the admin listener that were not logged, because one of their kind was lately.",
+		counter("penstock_admin_log_left_out_total", "Log messages of the admin listener that its rate limit left out.",
 			float64(s.quiet.log.LeftOut())),
 	}
 }

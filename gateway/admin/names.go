@@ -16,12 +16,13 @@ import (
 const (
 	kindOfMerchant = "merchant"
 	kindOfCaller   = "caller"   // merchant/caller
-	kindOfActivity = "activity" // as a SKU, also followed by /sku
-	kindOfSKU      = "sku"      // of any activity, or activity/sku
+	kindOfActivity = "activity" // for a SKU, /sku follows it
+	kindOfSKU      = "sku"      // a SKU in any activity, or activity/sku
 )
 
 // unknownName returns an error text with similar names if a name is unknown, and "" if it is known.
-// It looks for a newer catalog first; if the database is away, the catalog in force decides.
+// It looks for a newer catalog first; if the database can't be reached, the catalog in force
+// decides.
 func (c *call) unknownName(ctx context.Context, kind, name string) string {
 	if hasName(c.server.deps.Catalog(), kind, name) {
 		return ""
@@ -30,7 +31,7 @@ func (c *call) unknownName(ctx context.Context, kind, name string) string {
 	return wrongName(c.server.deps.Catalog(), kind, name)
 }
 
-// lookAgain looks for a newer catalog, for a name that isn't in the one in force.
+// lookAgain looks for a newer catalog if a name isn't in the one in force.
 func (c *call) lookAgain(ctx context.Context) {
 	short, cancel := context.WithTimeout(ctx, emergencyPatience)
 	defer cancel()
@@ -49,15 +50,15 @@ func wrongName(catalog *seckill.Catalog, kind, name string) string {
 	} else {
 		wrong += "."
 	}
-	return wrong + " With allow_unknown it is set all the same"
+	return wrong + " With allow_unknown it is set anyway"
 }
 
 // maxUnknown is how many unknown names of one request are reported. Each costs a search of all
 // names.
 const maxUnknown = 20
 
-// unknownMatches notes the policies that are for a key that doesn't exist. One that was for it
-// before, in was, stays: its activity may be archived, or its caller revoked.
+// unknownMatches records the policies whose key doesn't exist. A policy that had this key before,
+// in was, is accepted: its activity may be archived, or its caller revoked.
 func (c *call) unknownMatches(ctx context.Context, d, was *limiter.Document, m *mistakes) {
 	type subject struct {
 		key   limiter.Kind
@@ -74,7 +75,7 @@ func (c *call) unknownMatches(ctx context.Context, d, was *limiter.Document, m *
 		if kind == "" || known[subject{p.Key, p.Match}] || hasName(c.server.deps.Catalog(), kind, name) {
 			continue
 		}
-		if !looked { // once for all of them
+		if !looked { // look once for all of them
 			c.lookAgain(ctx)
 			looked = true
 		}
@@ -88,8 +89,8 @@ func (c *call) unknownMatches(ctx context.Context, d, was *limiter.Document, m *
 	}
 }
 
-// matchedName is the name that has to exist for a policy to match anything, "" where none has to:
-// users and addresses are not known by name.
+// matchedName is the name that has to exist for a policy to match anything, or "" if there is none:
+// users and addresses have no names in the catalog.
 func matchedName(p *limiter.Policy) (kind, name string) {
 	if p.Match == "" {
 		return "", ""
@@ -137,7 +138,8 @@ func hasName(c *seckill.Catalog, kind, name string) bool {
 	return false
 }
 
-// namesOf returns all names of a kind. With both, SKUs also come with their activities.
+// namesOf returns all names of a kind. With both, each SKU is listed alone and also with its
+// activity.
 func namesOf(c *seckill.Catalog, kind string, both bool) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		switch kind {
@@ -178,7 +180,7 @@ const (
 	maxDistance = 3
 )
 
-// nearest returns the names that are similar to one, the most similar first: names that differ in a
+// nearest returns the names that are similar to a name, the most similar first: they differ in a
 // few letters, or contain it.
 func nearest(name string, all iter.Seq[string]) []string {
 	type candidate struct {

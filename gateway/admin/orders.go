@@ -37,7 +37,7 @@ type orderDoc struct {
 	Status    seckill.OrderState `json:"status"`
 	Reason    *seckill.Reason    `json:"reason"`
 	Amount    int64              `json:"amount"`
-	Currency  *string            `json:"currency"` // a tombstone has none
+	Currency  *string            `json:"currency"` // null for a tombstone
 	CreatedAt *stamp             `json:"created_at"`
 	PayBy     *stamp             `json:"pay_by"`
 	UpdatedAt *stamp             `json:"updated_at"`
@@ -86,7 +86,7 @@ func (c *call) queryNames(m *mistakes, known ...string) url.Values {
 		case !slices.Contains(known, name):
 			m.add("parameter "+name, "is unknown")
 		case len(values) > 1:
-			m.add("parameter "+name, "is there more than once")
+			m.add("parameter "+name, "is given more than once")
 		}
 	}
 	return query
@@ -132,7 +132,7 @@ func (c *call) takeSearch(m *mistakes, query url.Values) (s orderSearch, err err
 	s.Merchant = seckill.MerchantID(text("merchant", seckill.MaxNameLength))
 	s.takeCaller(m, text("caller", 2*seckill.MaxNameLength+1))
 	if s.State = seckill.OrderState(query.Get("state")); query.Has("state") && !slices.Contains(seckill.OrderStates(), s.State) {
-		m.add("parameter state", "must be one of "+joined(seckill.OrderStates())+"; an order that is queued is found by its id")
+		m.add("parameter state", "must be one of "+joined(seckill.OrderStates())+"; a queued order can only be found by its id")
 	}
 	s.From, s.To = takeTime(m, query, "from"), takeTime(m, query, "to")
 	if !s.From.IsZero() && !s.To.IsZero() && !s.From.Before(s.To) {
@@ -142,7 +142,7 @@ func (c *call) takeSearch(m *mistakes, query url.Values) (s orderSearch, err err
 	return s, err
 }
 
-// takeCaller takes a caller as merchant/caller, or its own name alone.
+// takeCaller takes a caller as merchant/caller, or only by its own name.
 func (s *orderSearch) takeCaller(m *mistakes, text string) {
 	merchant, caller, both := strings.Cut(text, "/")
 	if !both {
@@ -166,7 +166,7 @@ func joined[T ~string](words []T) string {
 	return strings.Join(texts, ", ")
 }
 
-// takeTime takes a time of the query; the zero time where there is none.
+// takeTime takes a time of the query; the zero time if there is none.
 func takeTime(m *mistakes, query url.Values, name string) time.Time {
 	if !query.Has(name) {
 		return time.Time{}
@@ -199,7 +199,7 @@ func newCursor(query url.Values, at time.Time, names ...string) string {
 }
 
 // cursorOf reads the parameter after, which newCursor made for the same query: a time and count
-// names. ok is false where there is none.
+// names. ok is false if there is none.
 func cursorOf(m *mistakes, query url.Values, count int) (at time.Time, names []string, ok bool) {
 	text := query.Get("after")
 	if !query.Has("after") {
@@ -212,9 +212,9 @@ func cursorOf(m *mistakes, query url.Values, count int) (at time.Time, names []s
 	mark := fingerprint(query)
 	switch {
 	case len(names) != count:
-		m.add("parameter after", "is no cursor: send what an answer has as next")
+		m.add("parameter after", "is not a cursor: send the value of next from an answer")
 	case [8]byte(raw[:8]) != mark:
-		m.add("parameter after", "is the cursor of another query: send it with the parameters of the answer that it came with")
+		m.add("parameter after", "is the cursor of another query: send it with the same parameters as before")
 	default:
 		return time.UnixMicro(int64(binary.BigEndian.Uint64(raw[8:]))).UTC(), names, true
 	}
@@ -225,12 +225,12 @@ func cursorOf(m *mistakes, query url.Values, count int) (at time.Time, names []s
 type pageQuery struct {
 	url.Values
 	limit int
-	at    time.Time // the end of the page before: a time
-	names []string  // and names; nil for the first page
+	at    time.Time // the time of the last entry on the page before
+	names []string  // its names; nil for the first page
 }
 
-// takePage takes the query of a search whose cursor has a time and some names. known are its
-// parameters beside those of the pages.
+// takePage takes the query of a search whose cursor has a time and some names. known are its other
+// parameters.
 func (c *call) takePage(m *mistakes, names int, known []string) pageQuery {
 	q := pageQuery{Values: c.queryNames(m, append(slices.Clone(known), "limit", "after")...)}
 	q.limit = int(c.number(m, "limit", defaultPage, 1, maxPage))
@@ -319,8 +319,8 @@ type orderDetailsDoc struct {
 	Timeline []stepDoc         `json:"timeline"`
 }
 
-// orderPaymentDoc is a payment of an order. State is booked, early, due, done or refused; problem
-// and count are a refused notice's.
+// orderPaymentDoc is a payment of an order. State is booked, early, due, done or refused; Only a
+// refused notice has problem and count.
 type orderPaymentDoc struct {
 	Payment   seckill.PaymentID   `json:"payment"`
 	Amount    int64               `json:"amount"`
@@ -442,7 +442,7 @@ func (c *call) exportOrders() error {
 		m.add("parameter activity", "is required")
 	}
 	if s.order != "" || s.payment != "" {
-		m.add("query", "an export takes no order and no payment: search for it")
+		m.add("query", "an export takes neither order nor payment: use a search for these")
 	}
 	format := takeFormat(m, query, "ndjson", "csv")
 	if err := m.err(); err != nil {
@@ -455,7 +455,7 @@ func (c *call) exportOrders() error {
 	if v.Activity(s.Activity) == nil || !c.token.mayActivity(v, s.Activity) {
 		return refuse(problem.UnknownActivity, "There is no activity with this name.")
 	}
-	done, err := c.takeLargeBody() // it is as much work as a large body: few at once
+	done, err := c.takeLargeBody() // it is as much work as a large body, so only few run at once
 	if err != nil {
 		return err
 	}
@@ -500,7 +500,7 @@ type export struct {
 	csv  *csv.Writer // nil for NDJSON
 }
 
-// typeCSV has the header line in its type (RFC 4180).
+// typeCSV says in the content type that there is a header line (RFC 4180).
 const (
 	typeCSV    = "text/csv; charset=utf-8; header=present"
 	typeNDJSON = "application/x-ndjson"
@@ -529,8 +529,8 @@ var orderColumns = []string{
 	"created_at", "pay_by", "updated_at", "request_id", "node",
 }
 
-// nextOrders reads the next page of an export. Each page has as long as a request may take, within
-// the whole request.
+// nextOrders reads the next page of an export. Each page may take as long as a request, but not
+// longer than the rest of the export.
 func (c *call) nextOrders(q *seckill.OrderQuery) ([]seckill.Order, error) {
 	ctx, cancel := context.WithTimeout(c.sent.Context(), c.server.cfg.RequestTimeout)
 	defer cancel()
@@ -574,8 +574,8 @@ func (e *export) page(orders []seckill.Order) error {
 	return controller.Flush()
 }
 
-// cellText returns foreign text as a cell of CSV. A spreadsheet would execute a text that begins
-// like a formula, so an apostrophe is put before it. A number stays as it is.
+// cellText returns foreign text as a cell of CSV. A spreadsheet would run a text that begins like a
+// formula, so an apostrophe is put before such a text. Numbers are not changed.
 func cellText[T ~string](s T) string {
 	text := string(s)
 	if text == "" || !strings.ContainsRune("=+-@\t\r", rune(text[0])) {
@@ -587,7 +587,7 @@ func cellText[T ~string](s T) string {
 	return "'" + text
 }
 
-// columns are an order's values for orderColumns; what is null is empty.
+// columns are an order's values for orderColumns; a null value is empty.
 func (d *orderDoc) columns() []string {
 	return []string{
 		string(d.Order), cellText(d.Merchant), cellText(d.Caller), cellText(d.Activity), cellText(d.SKU), cellText(d.User),
@@ -603,7 +603,7 @@ func orEmpty[T ~string](s *T) string {
 	return string(*s)
 }
 
-// text is the time as JSON has it, without quotes; "" for none.
+// text is the time in the form that JSON has, without quotes; "" for the zero time.
 func (s *stamp) text() string {
 	if s == nil {
 		return ""

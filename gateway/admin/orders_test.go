@@ -110,7 +110,7 @@ func moneyRows() []row {
 		{name: "no id", pattern: one, method: "GET", path: orders + "/what", status: 404, code: problem.UnknownOrder},
 		{name: "unknown", pattern: cancel, method: "POST", path: orders + "/" + none + "/cancel", status: 404, code: problem.UnknownOrder},
 		get("unknown parameter", orders, "?usr=u", 400, problem.InvalidRequest, wrong("parameter usr: is unknown")),
-		get("twice", orders, "?user=u&user=v", 400, problem.InvalidRequest, wrong("parameter user: is there more than once")),
+		get("twice", orders, "?user=u&user=v", 400, problem.InvalidRequest, wrong("parameter user: is given more than once")),
 		get("empty", orders, "?user=", 400, problem.InvalidRequest, wrong("parameter user: must not be empty: leave it out")),
 		get("long names of other scripts", orders, "?user="+strings.Repeat("界", 128)+"&sku="+strings.Repeat("界", 64), 200, "", nil),
 		get("longer ones", orders, "?user="+strings.Repeat("界", 129)+"&sku="+strings.Repeat("s", 65), 400, problem.InvalidRequest,
@@ -124,7 +124,7 @@ func moneyRows() []row {
 		get("two merchants", orders, "?merchant=m1&caller=m2/app", 400, problem.InvalidRequest,
 			wrong("parameter caller: is a caller of another merchant than the parameter merchant")),
 		get("no cursor", orders, "?after=what", 400, problem.InvalidRequest,
-			wrong("parameter after: is no cursor: send what an answer has as next")),
+			wrong("parameter after: is not a cursor: send the value of next from an answer")),
 		get("all", orders+"/export", "?activity=618", 200, "", nil),
 		get("as CSV", orders+"/export", "?activity=618&format=csv", 200, "", nil),
 		get("without an activity", orders+"/export", "", 400, problem.InvalidRequest, wrong("parameter activity: is required")),
@@ -225,7 +225,7 @@ func TestOrders_ACursorBelongsToItsQuery(t *testing.T) {
 	s.must(200, "GET", "/admin/v1/orders?merchant=m1&limit=2"+cursor, "")
 	other := s.do("GET", "/admin/v1/orders?activity=618"+cursor, "")
 	other.refused(problem.InvalidRequest)
-	const want = "parameter after: is the cursor of another query: send it with the parameters of the answer that it came with"
+	const want = "parameter after: is the cursor of another query: send it with the same parameters as before"
 	if got := other.mistakes(); len(got) != 1 || got[0] != want {
 		t.Errorf("%v", got)
 	}

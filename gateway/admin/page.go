@@ -53,7 +53,7 @@ func (c *call) openAPI() error {
 	return nil
 }
 
-// runbook answers GET /runbook: what is in docs/runbook.md.
+// runbook answers GET /runbook with docs/runbook.md.
 func (c *call) runbook() error {
 	c.w.Header().Set("Cache-Control", forAWhile)
 	c.write(http.StatusOK, typeText, docs.Runbook)
@@ -91,7 +91,7 @@ func (c *call) live() error { return c.json(http.StatusOK, healthDoc{Status: "al
 const draining = "draining"
 
 // ready answers GET /readyz: 200, or 503 with the name of what is missing. With ?verbose the answer
-// tells about servers and shards, too; they don't change the status.
+// also describes servers and shards. They don't change the status.
 func (c *call) ready() error {
 	missing, drains := c.server.deps.Health.Missing(), c.server.draining.Load()
 	if drains {

@@ -39,7 +39,7 @@ type preflight struct {
 	checks []checkDoc
 }
 
-// add records a check. A check that is ok has no hint.
+// add records a check. If it is ok, its hint is left out.
 func (p *preflight) add(check, state, detail, hint string) {
 	if state == checkOK {
 		hint = ""
@@ -74,7 +74,7 @@ func (c *call) getPreflight() error {
 
 // unseen is a check that can't be made now.
 func (p *preflight) unseen(check string, err error) {
-	p.add(check, checkWarn, "can't be looked at now: "+err.Error(), "ask again when the servers are well")
+	p.add(check, checkWarn, "it can't be checked now: "+err.Error(), "ask again when the servers are up")
 }
 
 // scopeFlag is a switch's scope as ctl takes it; "" for everybody.
@@ -86,7 +86,7 @@ func scopeFlag(s degrade.Scope) string {
 	return " --scope " + kind + "=" + name
 }
 
-// longestSale is how long a sale is at most whose end isn't taken for a slip.
+// longestSale is the longest sale that is not reported as a likely mistake in its times.
 const longestSale = 366 * 24 * time.Hour
 
 // window checks the activity's state and times.
@@ -100,7 +100,7 @@ func (p *preflight) window() {
 	}
 	switch {
 	case a.State == seckill.ActivityEnded || !p.now.Before(a.EndsAt):
-		p.add("window", checkFail, "the sale is over", "make another like it: ctl activities clone")
+		p.add("window", checkFail, "the sale is over", "make another sale like it: ctl activities clone")
 	case a.State == seckill.ActivityDraft:
 		p.add("window", checkFail, "it is a draft: nobody can buy", "ctl activities publish")
 	case a.State == seckill.ActivityPaused:
@@ -122,7 +122,7 @@ func (p *preflight) callers() {
 		if caller.Merchant != p.sale.Merchant || caller.Revoked || caller.Rights&seckill.RightBuy == 0 {
 			continue
 		}
-		var last time.Time // when the last of its keys ends; zero with one that never does
+		var last time.Time // when the last of its keys ends; zero if a key never ends
 		live := false
 		for i := range caller.Keys {
 			key := &caller.Keys[i]
@@ -194,8 +194,8 @@ func (p *preflight) stock() {
 	}
 }
 
-// farOff is the factor from the median at which a price looks wrong: a factor of 100 is a price in
-// major units.
+// farOff is the factor from the median at which a price looks wrong: a factor of about 100 means
+// that a price is in major units.
 const farOff = 50
 
 // prices finds prices that are far from the others of the sale.
@@ -256,7 +256,7 @@ func (p *preflight) switches() {
 		default:
 			detail += "; it ends at " + s.ExpiresAt.UTC().Format(time.RFC3339)
 		}
-		p.add("switch "+string(s.Name), state, detail, "where it was forgotten: ctl switches set "+string(s.Name)+" -"+scopeFlag(s.Scope))
+		p.add("switch "+string(s.Name), state, detail, "if somebody forgot it: ctl switches set "+string(s.Name)+" -"+scopeFlag(s.Scope))
 	}
 	if count == 0 {
 		p.add("switches", checkOK, "none is set that applies to the sale", "")
@@ -310,7 +310,7 @@ func (p *preflight) limits() {
 	case len(idle) > 0:
 		p.add("limits", checkWarn, listed(idle), "a policy that isn't enforced refuses nobody")
 	case !perUser:
-		p.add("limits", checkWarn, "none is per user or per address", "one program can send all the purchases: "+
+		p.add("limits", checkWarn, "no limit is per user or per address", "one program can send all the purchases: "+
 			"penstock ctl limits set users --key user --rate 1 --burst 5 --reason R")
 	default:
 		p.add("limits", checkOK, seckill.Counted(len(document.Policies), "policy")+", all enforced", "")
@@ -362,11 +362,11 @@ func (p *preflight) nodes() {
 	count := seckill.Counted(gateways, "gateway") + take + " buyers, " + seckill.Counted(workers, "worker")
 	switch {
 	case gateways == 0:
-		p.add("nodes", checkFail, "no gateway takes buyers", "start one, or ctl nodes undrain")
+		p.add("nodes", checkFail, "no gateway takes buyers", "start one, or take one back: ctl nodes undrain")
 	case workers == 0:
-		p.add("nodes", checkFail, "no worker lives: accepted orders stay queued", "start one")
+		p.add("nodes", checkFail, "no worker is alive: accepted orders stay queued", "start one")
 	case len(versions) > 1:
-		p.add("nodes", checkWarn, fmt.Sprintf("%s; they run %d versions", count, len(versions)), "bring all to one: ctl nodes list")
+		p.add("nodes", checkWarn, fmt.Sprintf("%s; they run %d different versions", count, len(versions)), "upgrade them all: ctl nodes list")
 	default:
 		p.add("nodes", checkOK, count+", all of one version", "")
 	}
@@ -409,7 +409,7 @@ func (p *preflight) lag() {
 }
 
 // servers checks the state of Redis, Kafka, the database and the shards, as this node sees them.
-// Kafka's detail tells about wrong settings of the topic.
+// Kafka's detail names wrong settings of the topic.
 func (p *preflight) servers() {
 	var report struct {
 		Servers []struct{ Server, Instance, State, Detail string }
@@ -436,16 +436,16 @@ func (p *preflight) servers() {
 type StockMemory struct {
 	Addr string
 	Used int64
-	Max  int64 // 0: as much as the machine has
+	Max  int64 // 0 means as much as the machine has
 }
 
 // holdBytes is what a hold costs in Redis, as docs/production.md says.
 const holdBytes = 200
 
-// memory checks that the stock's servers have memory for a hold for each unit of the sale.
+// memory checks that the stock's servers have enough memory for one hold for each unit of the sale.
 func (p *preflight) memory() {
 	if p.server.deps.Memory == nil {
-		return // the stock is in this process
+		return // the stock is in this process, so there is nothing to check
 	}
 	ctx, cancel := context.WithTimeout(p.context(), 3*time.Second)
 	defer cancel()

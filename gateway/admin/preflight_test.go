@@ -88,12 +88,12 @@ func TestPreflight_MemoryForTheHolds(t *testing.T) {
 		servers  []StockMemory
 		err      error
 	}{
-		"ok: the sale's holds need up to 19 MB, 200 MB are free":   {100_000, []StockMemory{{Used: 0, Max: 100 << 20}, {Used: 0, Max: 100 << 20}}, nil},
-		"warn: the sale's holds need up to 19 MB of 30 MB":         {100_000, []StockMemory{{Used: 70 << 20, Max: 100 << 20}}, nil},
-		"fail: the sale's holds need up to 190 MB, and 30 MB":      {1_000_000, []StockMemory{{Used: 70 << 20, Max: 100 << 20}}, nil},
-		"fail: the sale's holds need up to 19 MB, and 0 MB are":    {100_000, []StockMemory{{Used: 170 << 20, Max: 100 << 20}}, nil},
-		"warn: a Redis has no maxmemory: 70 MB are used":           {100_000, []StockMemory{{Used: 70 << 20}}, nil},
-		"warn: can't be looked at now: redis r:1 does not answer.": {100_000, nil, errors.New("redis r:1 does not answer.")},
+		"ok: the sale's holds need up to 19 MB, 200 MB are free":    {100_000, []StockMemory{{Used: 0, Max: 100 << 20}, {Used: 0, Max: 100 << 20}}, nil},
+		"warn: the sale's holds need up to 19 MB of 30 MB":          {100_000, []StockMemory{{Used: 70 << 20, Max: 100 << 20}}, nil},
+		"fail: the sale's holds need up to 190 MB, and 30 MB":       {1_000_000, []StockMemory{{Used: 70 << 20, Max: 100 << 20}}, nil},
+		"fail: the sale's holds need up to 19 MB, and 0 MB are":     {100_000, []StockMemory{{Used: 170 << 20, Max: 100 << 20}}, nil},
+		"warn: a Redis has no maxmemory: 70 MB are used":            {100_000, []StockMemory{{Used: 70 << 20}}, nil},
+		"warn: it can't be checked now: redis r:1 does not answer.": {100_000, nil, errors.New("redis r:1 does not answer.")},
 	} {
 		s := open(t, func(_ *Config, d *Deps) {
 			d.Memory = func(context.Context) ([]StockMemory, error) { return c.servers, c.err }

@@ -15,7 +15,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// refundDoc is a payment that has to go back, or went back. Since is when its notice came.
+// refundDoc is a payment that has to be refunded, or was refunded. Since is the time when its
+// notice came.
 type refundDoc struct {
 	Payment   seckill.PaymentID    `json:"payment"`
 	Order     seckill.OrderID      `json:"order"`
@@ -42,7 +43,7 @@ func newRefundDoc(k *seckill.KeptPayment) refundDoc {
 	}
 }
 
-// refundsDoc is a page of refunds. Sum is of all of them, not of the page.
+// refundsDoc is a page of refunds. Sum covers all refunds, not only the page.
 type refundsDoc struct {
 	Refunds []refundDoc    `json:"refunds"`
 	Sum     []refundSumDoc `json:"sum"`
@@ -57,7 +58,7 @@ type refundSumDoc struct {
 	By       []refundSumPartDoc `json:"by"`
 }
 
-// refundSumPartDoc is a merchant's part of a sum, by cause.
+// refundSumPartDoc is the part of a sum that belongs to one merchant and one cause.
 type refundSumPartDoc struct {
 	Merchant seckill.MerchantID  `json:"merchant"`
 	Cause    seckill.RefundCause `json:"cause"`
@@ -65,7 +66,7 @@ type refundSumPartDoc struct {
 	Count    int64               `json:"count"`
 }
 
-// sumsOf groups sums by currency, in the order in which currencies come.
+// sumsOf groups sums by currency, in the order in which the currencies first appear.
 func sumsOf(sums []seckill.RefundSum) []refundSumDoc {
 	docs := []refundSumDoc{}
 	at := make(map[string]int)
@@ -144,7 +145,7 @@ func (c *call) settleRefund() error {
 	merchant, given := o.optionalText("merchant")
 	if query.Has("merchant") {
 		if given && merchant != query.Get("merchant") {
-			m.add("merchant", "is another one than the parameter merchant")
+			m.add("merchant", "is not the same as the parameter merchant")
 		}
 		merchant, given = query.Get("merchant"), true
 	}
@@ -318,7 +319,7 @@ func (c *call) statement() error {
 	return c.json(http.StatusOK, doc)
 }
 
-// takeDay takes a time, or a day (UTC). A day means its beginning plus rest.
+// takeDay takes a time, or a day (UTC). For a day it returns the beginning of the day plus rest.
 func takeDay(m *mistakes, query url.Values, name string, fallback time.Time, rest time.Duration) time.Time {
 	if !query.Has(name) {
 		return fallback

@@ -15,12 +15,12 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// undo reverts one change. It reports whether that changed something: a change that was reverted
-// before stays reverted.
+// undo reverts one change. It reports whether that changed something. If the change was reverted
+// before, nothing changes.
 type undo func(ctx context.Context, c *call, by seckill.Author) (changed bool, err error)
 
 // planRevert returns how to revert a change, or an error that tells why it can't be reverted. It
-// looks at the change alone; the undo checks for later changes.
+// looks only at the change itself; the undo checks for later changes.
 func planRevert(ch *seckill.Change) (undo, error) {
 	switch ch.Kind {
 	case seckill.ChangeMerchant:
@@ -55,14 +55,14 @@ func planRevert(ch *seckill.Change) (undo, error) {
 	return nil, notRevertible("This version doesn't know changes of this kind.")
 }
 
-// revertRole returns the role that may take a change back: the role that may do the opposite.
+// revertRole returns the role that may revert a change. It is the role that may do the opposite.
 func revertRole(ch *seckill.Change) seckill.Role {
 	switch ch.Kind {
 	case seckill.ChangeStock, kindLimits, kindSwitches:
 		return seckill.RoleOperator
 	case seckill.ChangeActivity:
 		before, after, made, err := sides[seckill.Activity](ch)
-		if err == nil && !made && before.State != after.State { // a pause or its end
+		if err == nil && !made && before.State != after.State { // a pause, or the end of one
 			return seckill.RoleOperator
 		}
 	case seckill.ChangeCaller:
@@ -74,7 +74,7 @@ func revertRole(ch *seckill.Change) seckill.Role {
 	return seckill.RoleAdmin
 }
 
-// prolongs reports whether the revert of a change gives a key another end.
+// prolongs reports whether the revert of a change would give a key a later end.
 func prolongs(before, after *seckill.CallerRecord) bool {
 	ends := make(map[seckill.KeyID]time.Time)
 	for _, key := range before.Keys {
@@ -95,7 +95,7 @@ func overtaken() error {
 	return notRevertible("Something else was changed on top of it. Read the current value and change that.")
 }
 
-// sides decodes both sides of a change; made means that there was nothing before.
+// sides decodes both sides of a change. made means that there was nothing before it.
 func sides[T any](ch *seckill.Change) (before, after T, made bool, err error) {
 	if ch.After == "" {
 		return before, after, false, notRevertible("It was deleted, and doesn't come back.")
@@ -109,8 +109,8 @@ func sides[T any](ch *seckill.Change) (before, after T, made bool, err error) {
 	return before, after, ch.Before == "", nil
 }
 
-// edited is like sides, of something that a revert can't delete: a change that made it is refused
-// with made.
+// edited is like sides, for things that a revert can't delete. If the change made the thing, edited
+// refuses with made.
 func edited[T any](ch *seckill.Change, made string) (before, after T, err error) {
 	before, after, isNew, err := sides[T](ch)
 	if err == nil && isNew {
@@ -125,7 +125,7 @@ func planMerchant(ch *seckill.Change) (undo, error) {
 	case err != nil:
 		return nil, err
 	case after.Resealed:
-		return nil, notRevertible("The merchant's secrets are the same as before: only the key that encrypts them was changed.")
+		return nil, notRevertible("The merchant's secrets were not changed, only the key that encrypts them.")
 	case after.NewPaymentSecret:
 		return nil, notRevertible("A payment secret can't be restored: put the merchant with the secret it should have.")
 	}
@@ -148,8 +148,8 @@ func planMerchant(ch *seckill.Change) (undo, error) {
 	}, nil
 }
 
-// planCaller reverts a change of a caller and its keys. Nothing is deleted: an addition is reverted
-// by revoking, and a revocation by taking it back.
+// planCaller reverts a change of a caller and its keys. Nothing is deleted: the revert of an
+// addition revokes the caller, and the revert of a revocation makes it valid again.
 func planCaller(ch *seckill.Change) (undo, error) {
 	before, after, made, err := sides[seckill.CallerRecord](ch)
 	if err != nil {
@@ -193,7 +193,7 @@ func undoCaller(now *seckill.Caller, before, after *seckill.CallerRecord, made b
 		case old == became:
 		case key == nil:
 			return overtaken()
-		case old.ID == "": // it was added
+		case old.ID == "": // the caller was added by this change
 			key.Revoked = true
 		case key.Revoked == old.Revoked && key.Expires.Equal(old.Expires):
 		case key.Revoked != became.Revoked || !key.Expires.Equal(became.Expires):
@@ -205,7 +205,8 @@ func undoCaller(now *seckill.Caller, before, after *seckill.CallerRecord, made b
 	return nil
 }
 
-// undone turns the result of a write into that of an undo; errSame means unchanged.
+// undone turns the result of a write into the result of an undo; errSame means that nothing was
+// changed.
 func (c *call) undone(_ any, err error) (changed bool, _ error) {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return false, r
@@ -219,7 +220,7 @@ func (c *call) undone(_ any, err error) (changed bool, _ error) {
 	return true, nil
 }
 
-// planActivity takes back a pause, a resume, or a change of the document.
+// planActivity reverts a pause, a resume, or a change of the document.
 func planActivity(ch *seckill.Change) (undo, error) {
 	before, after, err := edited[seckill.Activity](ch, "An activity can't be deleted. End it instead.")
 	switch {
@@ -230,8 +231,8 @@ func planActivity(ch *seckill.Change) (undo, error) {
 			return restoreArchive(ctx, c, before, after, by)
 		}, nil
 	case before.State != seckill.ActivityDraft && spreads(&before, &after):
-		return nil, notRevertible("Units of the activity's items lie on more shards since, and stay there. " +
-			"What else the change has changed, change by an edit before the start.")
+		return nil, notRevertible("Units of the activity's items are on more shards now, and remain there. " +
+			"To restore the rest of the change, edit the activity before its start.")
 	case before.State == after.State:
 		return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
 			return restoreActivity(ctx, c, before, after, by)
@@ -241,7 +242,7 @@ func planActivity(ch *seckill.Change) (undo, error) {
 			return restoreState(ctx, c, before.ID, before.State, by)
 		}, nil
 	}
-	return nil, notRevertible(fmt.Sprintf("An activity that was %s once doesn't become %s again.", after.State, before.State))
+	return nil, notRevertible(fmt.Sprintf("An activity that was %s before can't become %s again.", after.State, before.State))
 }
 
 // spreads reports whether a change has put an item on more shards.
@@ -252,7 +253,7 @@ func spreads(before, after *seckill.Activity) bool {
 	})
 }
 
-// restoreArchive takes back that an activity's orders may be dropped.
+// restoreArchive removes the permission to drop an activity's orders.
 func restoreArchive(ctx context.Context, c *call, before, after seckill.Activity, by seckill.Author) (bool, error) {
 	now, err := c.server.deps.Store.FindActivity(ctx, before.ID)
 	switch {
@@ -286,7 +287,8 @@ func restoreState(ctx context.Context, c *call, id seckill.ActivityID, to seckil
 	return err == nil, err
 }
 
-// restoreActivity restores the document before a change, if the present one is the one after it.
+// restoreActivity restores the document from before a change, if nothing has changed the document
+// since.
 func restoreActivity(ctx context.Context, c *call, before, after seckill.Activity, by seckill.Author) (bool, error) {
 	now, err := c.server.deps.Store.FindActivity(ctx, before.ID)
 	switch {
@@ -328,8 +330,8 @@ func sameDocument(now, a *seckill.Activity) bool {
 	})
 }
 
-// planStock reverts a restock by the opposite restock. Its idempotency key is one that no client
-// can send, so a revert takes effect once, however often it is requested.
+// planStock reverts a restock by the opposite restock. No client can send the idempotency key that
+// it uses. So the revert takes effect once, even if it is requested again.
 func planStock(ch *seckill.Change) (undo, error) {
 	_, after, _, err := sides[seckill.StockRecord](ch)
 	if err != nil {
@@ -350,7 +352,7 @@ type revertedDoc struct {
 	Reverted int64  `json:"reverted"`
 	Kind     string `json:"kind"`
 	Key      string `json:"key"`
-	Changed  bool   `json:"changed"` // false: it was taken back before
+	Changed  bool   `json:"changed"` // false: it was undone before
 }
 
 // revertChange answers POST /admin/v1/changes/{n}/revert. The revert is recorded as a new change.
@@ -368,7 +370,7 @@ func (c *call) revertChange() error {
 		return err
 	}
 	if need := revertRole(&change); !c.token.role.Includes(need) {
-		return refuse(problem.Forbidden, fmt.Sprintf("Taking this change back needs the role %s; the token %s has %s.",
+		return refuse(problem.Forbidden, fmt.Sprintf("To undo this change, the role %s is needed; the token %s has %s.",
 			roleName(need), c.token.name, roleName(c.token.role)))
 	}
 	ctx, cancel := c.lasting()

@@ -44,9 +44,9 @@ func checkRole(name string) string {
 	return ""
 }
 
-// forBound reports whether a token that is bound to a merchant may ask for a path that names none:
-// its handler leaves out the data of other merchants. All other such paths are about the whole
-// installation.
+// forBound reports whether a token that is bound to a merchant may use a path that names no
+// merchant. The handlers of these paths leave out the data of other merchants. All other such paths
+// are about the whole installation.
 func forBound(pattern string) bool {
 	switch pattern {
 	case "/logout", "/admin/v1/me", "/admin/v1/live", "/admin/v1/events", "/admin/v1/merchants", "/admin/v1/activities", "/admin/v1/keys",
@@ -60,8 +60,8 @@ func forBound(pattern string) bool {
 }
 
 // bounds restricts a token that is bound to a merchant to that merchant's data. The rule: a request
-// that names another merchant, or is about all merchants, is forbidden. Data of another merchant is
-// unknown, as if it didn't exist.
+// that names another merchant, or is about all merchants, is forbidden. For such a token, data of
+// another merchant doesn't exist.
 func (c *call) bounds() error {
 	own := c.token.merchant
 	if own == "" {
@@ -94,13 +94,13 @@ func (c *call) bounds() error {
 		c.token.name, own))
 }
 
-// notOurs is the answer to a bound token that names another merchant.
+// notOurs is the answer if a bound token is used for another merchant.
 func (c *call) notOurs() error {
 	return refuse(problem.Forbidden, fmt.Sprintf("The token %s is bound to the merchant %s.", c.token.name, c.token.merchant))
 }
 
-// boundMerchant is the merchant of which something is asked: with a bound token the token's, and no
-// other.
+// boundMerchant is the merchant that a request is about. For a bound token it is always the token's
+// own.
 func (c *call) boundMerchant(asked seckill.MerchantID) (seckill.MerchantID, error) {
 	own := c.token.merchant
 	switch {
@@ -112,7 +112,7 @@ func (c *call) boundMerchant(asked seckill.MerchantID) (seckill.MerchantID, erro
 	return own, nil
 }
 
-// mayMerchant reports whether the holder may see and do what is of a merchant.
+// mayMerchant reports whether the holder may see and change the data of a merchant.
 func (who *identity) mayMerchant(id seckill.MerchantID) bool {
 	return who.merchant == "" || who.merchant == id
 }

@@ -100,11 +100,11 @@ func shopRows() []row {
 			body:   `{"name":"","payment_secret":"","x":1,"x":2}`,
 			status: 400, code: problem.InvalidRequest,
 			want: wrong("x: is listed twice", "name: is required", "x: is unknown",
-				"merchant: must consist of letters, digits and ._~-", "payment_secret: must be 16 to 256 random visible ASCII characters; leave it out, and a merchant gets a new one")},
+				"merchant: must consist of letters, digits and ._~-", "payment_secret: must be 16 to 256 random visible ASCII characters; without it, a merchant gets a new one")},
 		{name: "wrong types", pattern: one, method: "PUT", body: `{"name":7,"payment_secret":["x"],"reason":false}`, status: 400,
 			code: problem.InvalidRequest,
 			want: wrong("name: must be a string", "payment_secret: must be a string", "reason: must be a string",
-				"payment_secret: must be 16 to 256 random visible ASCII characters; leave it out, and a merchant gets a new one")},
+				"payment_secret: must be 16 to 256 random visible ASCII characters; without it, a merchant gets a new one")},
 		{name: "a long name", pattern: one, method: "PUT", body: `{"name":"` + named + `"}`, status: 400,
 			code: problem.InvalidRequest, want: wrong("name: must be at most 200 characters")},
 		{name: "read", pattern: one, method: "GET", path: "/admin/v1/merchants/m2", status: 200, want: has("name", "Second",
@@ -349,7 +349,7 @@ func stockRows() []row {
 		r.path = path
 		return r
 	}
-	const much = "must be from 1 to 10000000, or the same below zero to take units back"
+	const much = "must be from 1 to 10000000, or below zero, down to the same number, to take units back"
 	return []row{
 		change("more", "k1", `{"delta":5,"reason":"more"}`, 200, "", replayed("", "total", "15", "delta", "5", "sku", "phone-x")),
 		change("more again", "k1", `{"delta":5,"reason":"more"}`, 200, "", replayed("true", "total", "15")),
@@ -494,9 +494,9 @@ func letterRows() []row {
 			}),
 			with(post("all", many, "", 200, "", has(verb.done, verb.all)), 205, func([]int64) (string, string) { return many, verb.everything }),
 			post("unknown", many, `{"ids":[999999]}`, 404, problem.UnknownDeadLetter, nil),
-			post("nothing", many, `{}`, 400, problem.InvalidRequest, wrong("ids: must name dead letters, or be left out where all is true")),
+			post("nothing", many, `{}`, 400, problem.InvalidRequest, wrong("ids: must name dead letters; leave it out if all is true")),
 			post("both", many, `{"ids":[1],"all":true}`, 400, problem.InvalidRequest,
-				wrong("ids: must name dead letters, or be left out where all is true")),
+				wrong("ids: must name dead letters; leave it out if all is true")),
 			post("no ids", many, `{"ids":["x",-1,1.5]}`, 400, problem.InvalidRequest, wrong("ids[0]: must be a whole number above zero",
 				"ids[1]: must be a whole number above zero", "ids[2]: must be a whole number above zero")),
 			post("too many", many, `{"ids":[`+strings.Repeat("1,", 1000)+`1]}`, 400, problem.InvalidRequest,

@@ -42,7 +42,7 @@ type Server struct {
 
 	stopping chan struct{} // closed when Shutdown begins: streams end
 	stop     sync.Once     // closes it
-	large    chan struct{} // has a value for each large body under way; its capacity bounds them
+	large    chan struct{} // has a value for each large body in progress; its capacity bounds them
 	ids      atomic.Uint64
 	draining atomic.Bool
 
@@ -203,7 +203,7 @@ var single = [...]string{"Authorization", "Content-Type", "Content-Encoding", "E
 func (s *Server) strict(c *call) error {
 	for _, name := range single {
 		if len(c.r.Header[name]) > 1 {
-			return refuse(problem.InvalidRequest, "The header field "+name+" is there more than once.")
+			return refuse(problem.InvalidRequest, "The header field "+name+" is given more than once.")
 		}
 	}
 	if len(c.r.TransferEncoding) > 0 {

@@ -100,8 +100,8 @@ func (c *call) cookieName(name string) string {
 	return name
 }
 
-// setCookie sets a cookie for life, and deletes it where that is 0. It is Lax: a browser sends it
-// when it comes back from the provider, and not with requests that other sites cause.
+// setCookie sets a cookie for life, and deletes it if that is 0. It is Lax: a browser sends it when
+// it comes back from the provider, and not with requests that other sites cause.
 func (c *call) setCookie(name, value string, life time.Duration) {
 	cookie := &http.Cookie{
 		Name: c.cookieName(name), Value: value, Path: "/", MaxAge: int(life / time.Second), HttpOnly: true,

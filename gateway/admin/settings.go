@@ -115,7 +115,7 @@ func newMemberDoc(m *settings.Member, newest []documentDoc) memberDoc {
 type nodeDoc struct {
 	memberDoc
 	Drained bool            `json:"drained"` // a person has asked it to take no new buyers
-	Status  json.RawMessage `json:"status"`  // null where nothing is known
+	Status  json.RawMessage `json:"status"`  // null if nothing is known
 }
 
 type nodesDoc struct {

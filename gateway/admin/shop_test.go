@@ -62,7 +62,7 @@ type shop struct {
 
 	settings    *shopSettings
 	webhooks    *webhook.Sender // doesn't run
-	stopGateway func()          // it says goodbye
+	stopGateway func()          // it reports that it stops
 
 	delivering, delivered chan struct{}
 }

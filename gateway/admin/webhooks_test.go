@@ -52,7 +52,7 @@ func webhookRows() []row {
 			want: wrong("url: must not be the private address 10.0.0.1; webhook-networks names private networks of receivers",
 				"events[1]: must be one of alarm, breaker, change, level, node, rebuild", "events[2]: is listed twice", "x: is unknown",
 				"name: must consist of letters, digits and ._~-",
-				"secret: must be 16 to 256 random visible ASCII characters; leave it out, and a webhook gets a new one")},
+				"secret: must be 16 to 256 random visible ASCII characters; without it, a webhook gets a new one")},
 		{name: "nothing", pattern: one, path: pager, method: "PUT", body: `{}`, status: 400, code: problem.InvalidRequest,
 			want: wrong("url: is required", "events: is required")},
 		{name: "of no event", pattern: one, path: pager, method: "PUT", body: `{"url":"https://x.example/","events":[]}`, status: 400,

@@ -8,13 +8,13 @@ type Entry struct {
 	Status    int           // of HTTP
 	Title     string        // short, the same in every answer
 	Retryable bool          // the very same request, with the same key, may succeed later
-	Retry     time.Duration // how long to wait when the answer sets no time itself; 0: no Retry-After
+	Retry     time.Duration // how long to wait if the answer sets no time itself; 0: no Retry-After
 	Admin     bool          // only the admin listener answers it
 	Detail    string        // for a person, when the answer has nothing more precise to say
 	Client    string        // what a client program should do
 	Ops       string        // what an operator should look at
 
-	head []byte // the body up to and without its closing brace, with Detail
+	head []byte // the body with Detail, without its closing brace
 }
 
 // Lookup returns the entry of a code.
@@ -73,7 +73,7 @@ var entries = [...]Entry{
 		Code: Unauthenticated, Status: 401, Title: "A valid key is needed",
 		Detail: "The request has no caller key, or one that isn't known here.",
 		Client: "Send the header Authorization: Bearer <caller key>. A key that used to work was revoked or has expired: detail says " +
-			"which. A newer key of the same caller sees the same orders, and meets them with the same idempotency keys.",
+			"which. With a newer key of the same caller, the same orders and idempotency keys are valid.",
 		Ops: "\"penstock ctl callers keys find\" says whose key it is and why it isn't valid. A new key is known on every node " +
 			"within a second.",
 	},
@@ -99,7 +99,7 @@ var entries = [...]Entry{
 	{
 		Code: CrossOrigin, Status: 403, Title: "The request came from another site", Admin: true,
 		Detail: "A page of another origin sent this request with the console's session.",
-		Client: "Programs use a bearer token instead of the session cookie.",
+		Client: "Programs must use a bearer token instead of the session cookie.",
 		Ops:    "If the console is behind a proxy, the proxy must keep the Host header. Otherwise somebody tried to use an operator's session.",
 	},
 	{
@@ -146,7 +146,8 @@ var entries = [...]Entry{
 	},
 	{
 		Code: UnknownNode, Status: 404, Title: "The node is unknown", Admin: true,
-		Detail: "There is no node with this name.", Client: "List the nodes.", Ops: "Check the name; a node that stopped in order is forgotten.",
+		Detail: "There is no node with this name.", Client: "List the nodes.",
+		Ops: "Check the name; a node that was stopped cleanly is removed from the list.",
 	},
 	{
 		Code: UnknownChange, Status: 404, Title: "The change is unknown", Admin: true,
@@ -168,7 +169,7 @@ var entries = [...]Entry{
 	{
 		Code: UnknownKey, Status: 404, Title: "The caller key is unknown", Admin: true,
 		Detail: "There is no caller key like this.", Client: "List the caller's keys.",
-		Ops: "A key that was made on another installation, or that was dead for so long that it is forgotten.",
+		Ops: "The key was made on another installation, or it ended so long ago that it was deleted.",
 	},
 	{
 		Code: MethodNotAllowed, Status: 405, Title: "The method isn't allowed here",
@@ -203,37 +204,38 @@ var entries = [...]Entry{
 	{
 		Code: PurchaseLimit, Status: 409, Title: "The buyer's limit is reached",
 		Detail: "The buyer would have more units of this item than one buyer may have, or has made as many orders of it as one buyer may.",
-		Client: "Show the buyer the limit; the activity has it as per_user. Open and paid orders count. Of orders, cancelled ones count, too.",
-		Ops:    "Expected. The limits are the item's per_user and max_orders.",
+		Client: "Show the buyer the limit: it is per_user in the activity. Open and paid orders count. " +
+			"For the number of orders, cancelled ones count, too.",
+		Ops: "Expected. The limits are the item's per_user and max_orders.",
 	},
 	{
 		Code: NotCancellable, Status: 409, Title: "The order can't be cancelled",
 		Detail: "Only an order that waits for its payment can be cancelled.",
 		Client: "Read the order: it is queued, paid or already over.",
-		Ops:    "A paid order is given back by a refund.",
+		Ops:    "To give a paid order back, refund it.",
 	},
 	{
 		Code: AmountMismatch, Status: 409, Title: "The amount doesn't match the order",
-		Detail: "The paid amount or currency isn't the order's. The order is as it was; the payment is kept as money to go back.",
+		Detail: "The paid amount or currency isn't the order's. The order was not changed; the payment is kept as money to refund.",
 		Client: "Compare amount and currency with the order, in minor units. A notice that was wrong may be sent again under the " +
-			"same id with the right amount. The same notice gets the same answer, and so does another wrong amount: what is " +
-			"kept of the first stays.",
+			"same id with the right amount. The same notice gets the same answer. Another wrong amount gets it, too, and changes nothing of what " +
+			"was kept of the first.",
 		Ops: "The payment is among the refunds, with the cause wrong-amount: settle it with the provider, then mark it done.",
 	},
 	{
 		Code: RefundSettled, Status: 409, Title: "The money went back already", Admin: true,
-		Detail: "This refund was settled before.",
-		Client: "Do not send the money again. The detail has the time and the reference.", Ops: "The list of changes says who settled it.",
+		Detail: "This refund was completed before.",
+		Client: "Do not send the money again. The detail has the time and the reference.", Ops: "The list of changes says who completed it.",
 	},
 	{
 		Code: NotRefundable, Status: 409, Title: "Nothing is due", Admin: true,
-		Detail: "Nothing of this payment has to go back.",
-		Client: "Read the order: its payments say what became of them.", Ops: "A payment that paid its order is no refund.",
+		Detail: "No money of this payment has to be refunded.",
+		Client: "Read the order: it says what happened to each payment.", Ops: "A payment that paid its order is no refund.",
 	},
 	{
 		Code: RefundAmount, Status: 409, Title: "Another amount is due", Admin: true,
-		Detail: "The amount isn't the one that has to go back.",
-		Client: "Leave amount out, or send the amount and currency of the refund.", Ops: "Compare with the provider: nothing was settled.",
+		Detail: "The amount isn't the one that has to be refunded.",
+		Client: "Leave amount out, or send the amount and currency of the refund.", Ops: "Compare with the provider: nothing was changed.",
 	},
 	{
 		Code: ActivityState, Status: 409, Title: "The activity's state doesn't allow this", Admin: true,
@@ -254,7 +256,7 @@ var entries = [...]Entry{
 	{
 		Code: AlreadyExists, Status: 409, Title: "The name is taken", Admin: true,
 		Detail: "Something with this name exists, or existed.",
-		Client: "Choose another name.", Ops: "A revoked caller keeps its name, so that its orders stay its own.",
+		Client: "Choose another name.", Ops: "A revoked caller keeps its name, so that its orders remain its own.",
 	},
 	{
 		Code: NotRevertible, Status: 409, Title: "This change can't be reverted", Admin: true,
@@ -311,19 +313,19 @@ var entries = [...]Entry{
 	{
 		Code: Internal, Status: 500, Title: "Something is broken on our side", Retryable: true,
 		Detail: "The request met a fault of the server.",
-		Client: "Repeat later with the same key, and report the X-Request-Id if it persists.",
-		Ops:    "A bug. The log has the cause, under the same request id when it wasn't suppressed by the log's rate limit.",
+		Client: "Repeat later with the same key, and report the X-Request-Id if this happens again.",
+		Ops:    "A bug. The log has the cause, under the same request id, unless the log's rate limit left it out.",
 	},
 	{
 		Code: Degraded, Status: 503, Title: "Switched off for now", Retryable: true, Retry: 5 * oneSecond,
 		Detail: "This is switched off or paused at the moment.",
 		Client: "Wait for Retry-After, then repeat with the same key.",
-		Ops:    "A switch, a degrade level or a paused activity decided this: the console shows which, since when and by whom.",
+		Ops:    "A switch, a degrade level or a paused activity is the reason: the console shows which one, since when and by whom.",
 	},
 	{
 		Code: Busy, Status: 503, Title: "Units are being moved", Retryable: true, Retry: oneSecond,
-		Detail: "Nothing is left for this buyer for the moment, but units are left elsewhere and are being moved. Nothing was done.",
-		Client: "Wait for Retry-After, then repeat with the same key. The answer sold-out comes when nothing is left at all.",
+		Detail: "No units are left for this buyer at the moment, but some are left elsewhere and are being moved. Nothing was done.",
+		Client: "Wait for Retry-After, then repeat with the same key. The answer is sold-out when no units are left at all.",
 		Ops: "The item is spread over several shards and is nearly sold out. When this lasts, look whether the workers run: " +
 			"they move the units.",
 	},
@@ -334,7 +336,7 @@ var entries = [...]Entry{
 		Ops:    "The listener or a queue is at its limit: add gateways or look for the part that became slow.",
 	},
 	{
-		Code: Unavailable, Status: 503, Title: "Not available for the moment", Retryable: true, Retry: oneSecond,
+		Code: Unavailable, Status: 503, Title: "Not available at the moment", Retryable: true, Retry: oneSecond,
 		Detail: "A part that this needs didn't answer.",
 		Client: "Wait for Retry-After, then repeat with the same key. When the answer has order, the outcome is unknown: the purchase may " +
 			"have been accepted. Ask at Location, or repeat with the same key; a new key may buy twice.",
@@ -342,7 +344,7 @@ var entries = [...]Entry{
 			"some seconds.",
 	},
 	{
-		Code: VersionNotSupported, Status: 505, Title: "The HTTP version isn't spoken here",
+		Code: VersionNotSupported, Status: 505, Title: "The HTTP version isn't supported here",
 		Detail: "This listener speaks HTTP/1.1 and HTTP/1.0.",
 		Client: "Use HTTP/1.1.",
 		Ops:    "Usually a proxy that is set to HTTP/2 without TLS towards this listener: set it to HTTP/1.1.",

@@ -14,17 +14,17 @@ import (
 // ContentType is the media type of the bodies that Append makes.
 const ContentType = "application/problem+json"
 
-// Problem is one answer. Code is needed. A zero value of any other field leaves its member out, or
-// takes it from the catalogue.
+// Problem is one answer. Code is needed. If another field is zero, its member is left out or taken
+// from the catalogue.
 type Problem struct {
 	Code       Code
 	Detail     string        // "" uses the catalogue's
 	RetryAfter time.Duration // how long the client should wait; Append writes milliseconds, Seconds is for the header
 	StartsAt   time.Time     // of not-started
-	Order      string        // where the outcome is unknown
+	Order      string        // set if the outcome is unknown
 	Limit      string        // the name of the limit that was hit
 	Errors     []FieldError  // what is wrong with the request, all of it
-	Extra      []Member      // members of single codes
+	Extra      []Member      // members that only some codes have
 }
 
 // FieldError says what is wrong with one field of the body (its name), one header field ("header
@@ -58,9 +58,9 @@ func Number(name string, value int64) Member { return Member{name, strconv.Appen
 // Status returns the problem's HTTP status.
 func (p *Problem) Status() int { return entryOf(p.Code).Status }
 
-// FromError makes the public answer for err. A refusal tells its reason. Of any other error the
-// public gets the kind, never the text: a failure is a 503; an unknown outcome is a 503 with the
-// order to ask for; any other error is internal.
+// FromError makes the public answer for err. For a refusal, that is its reason. For any other error
+// the public gets the kind, never the text. A failure is a 503, and an unknown outcome is a 503
+// with the order to ask for. Any other error is internal.
 //
 // RetryAfter is set if waiting helps; the caller adds jitter.
 func FromError(err error) Problem {
@@ -89,8 +89,7 @@ func FromError(err error) Problem {
 const unknownDetail = "The outcome is unknown: it may have happened. Ask for the order, or repeat the same request with the same key."
 
 // Append appends the problem's body to dst: type, title, status, detail, code, retryable, then the
-// other members that are set. It allocates nothing but what dst needs to grow, and keeps nothing of
-// p.
+// other members that are set. It allocates only when dst must grow, and keeps no reference to p.
 func Append(dst []byte, p *Problem) []byte {
 	e := entryOf(p.Code)
 	if p.Detail == "" {
@@ -160,8 +159,8 @@ func appendText(dst []byte, name, value string) []byte {
 	return AppendString(dst, value)
 }
 
-// AppendString appends s to dst as a JSON string. What isn't UTF-8 becomes U+FFFD: names of unknown
-// fields come from outside.
+// AppendString appends s to dst as a JSON string. Bytes that aren't UTF-8 become U+FFFD, because
+// names of unknown fields come from outside.
 func AppendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')

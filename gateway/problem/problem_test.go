@@ -99,7 +99,7 @@ func TestAppend(t *testing.T) {
 		`{"type":"/problems/not-started","title":"The sale hasn't started","status":409,"detail":"The sale starts at starts_at, by the server's clock.",`+
 			`"code":"not-started","retryable":true,"retry_after_ms":1500,"starts_at":"2026-06-18T00:00:00.005Z"}`)
 	f(Problem{Code: Unavailable, Detail: "a \"b\"\n\x00\x7f\xff é", Order: "0abc", RetryAfter: time.Microsecond},
-		`{"type":"/problems/unavailable","title":"Not available for the moment","status":503,"detail":"a \"b\"\u000a\u0000\u007f`+"\uFFFD"+` é",`+
+		`{"type":"/problems/unavailable","title":"Not available at the moment","status":503,"detail":"a \"b\"\u000a\u0000\u007f`+"\uFFFD"+` é",`+
 			`"code":"unavailable","retryable":true,"retry_after_ms":1,"order":"0abc"}`)
 	f(Problem{Code: InvalidRequest, Errors: []FieldError{{Field: "sku", Detail: "is missing"}, {Field: "a\"b", Detail: "isn't known"}}},
 		`{"type":"/problems/invalid-request","title":"The request is not valid","status":400,`+

@@ -10,9 +10,10 @@ const (
 )
 
 // longest is the longest wait in an answer, before jitter. A sale may start in the year 9999. A
-// timer of 32 bits of milliseconds, as browsers and Node.js have, ends at once when it is set for
-// more than 24.8 days, and a time.Duration ends in 292 years: in both cases clients would come back
-// without a pause. A client that comes back after 24 days gets the rest of the wait.
+// timer of 32 bits of milliseconds, as browsers and Node.js have, ends at once if it is set for
+// more than 24.8 days, and a time.Duration can't be longer than 292 years. In both cases clients
+// would come back without a pause. A client that comes back after 24 days gets the rest of the
+// wait.
 const (
 	longest     = 24 * 24 * time.Hour
 	longestTold = longest + maxSpread

@@ -10,9 +10,10 @@ import (
 // listeners take such texts from programs, and people read them later in tables, terminals and
 // logs.
 //
-//   - A text without a visible character is a missing value of the program. All buyers without a
-//     name would be one buyer.
-//   - U+FFFD stands for bytes that a program couldn't decode. Different names would become one.
+//   - A text without a visible character is most likely missing in the program. All buyers without
+//     a name would be one buyer.
+//   - U+FFFD stands for bytes that a program couldn't decode. Different names would become the
+//     same.
 //   - Control characters, line separators and bidirectional controls change how the text around
 //     them is shown.
 func IllegibleText(s string) string {

@@ -14,11 +14,12 @@
 //	return f.Commit()
 //
 // It promises that the new file survives a loss of power once Commit has returned nil: the file is
-// written beside the old one and synced, renamed, and then its directory is synced. Only the user
-// of the process can read it where perm is 0o600. An error of Commit may leave either file.
+// written beside the old one and synced, renamed, and then its directory is synced. With perm
+// 0o600, only the user of the process can read it. After an error of Commit, either file may be
+// there.
 //
 // It does not lock: of two writers, the later one wins. A process that dies leaves its unfinished
-// file beside the other; see Unfinished.
+// file behind; see Unfinished.
 package atomicfile
 
 import (
@@ -59,7 +60,7 @@ type disk struct {
 	rename func(from, to string) error
 }
 
-// Create begins a file that will stand at path. The caller ends it with Commit or Discard.
+// Create begins a file that will appear at path. The caller must end it with Commit or Discard.
 func Create(path string, perm fs.FileMode) (*File, error) {
 	return create(path, perm, disk{(*os.File).Sync, os.Rename})
 }
@@ -81,8 +82,8 @@ func create(path string, perm fs.FileMode, d disk) (*File, error) {
 // Write implements io.Writer.
 func (f *File) Write(p []byte) (int, error) { return f.temp.Write(p) }
 
-// Commit makes the file stand at its path, and makes that last. After an error nothing is left of
-// the new file, or it stands at its path and may not survive a loss of power.
+// Commit makes the file appear at its path, and makes that durable. After an error, the new file is
+// gone, or it is at its path and may not survive a loss of power.
 func (f *File) Commit() error {
 	if err := f.disk.sync(f.temp); err != nil {
 		return errors.Join(err, f.Discard())

@@ -18,26 +18,26 @@ var (
 	ErrFull = errors.New("batch: queue full")
 	// ErrClosed means that Close was called before Do; nothing happened.
 	ErrClosed = errors.New("batch: closed")
-	// ErrAbandoned means that the item's call was begun, and nobody learnt its end: the outcome is
-	// unknown. Either ctx ended first, and the error wraps its error and cause as well, or the
-	// error is ErrPanic too.
+	// ErrAbandoned means that the item's call was begun, but its end is not known, so the outcome
+	// is unknown. Either ctx ended first, and then the error also wraps the error and cause of ctx;
+	// or the error is also ErrPanic.
 	ErrAbandoned = errors.New("batch: abandoned in flight, outcome unknown")
 	// ErrPanic means that the call did not return: it panicked (the text says with what, and
-	// where), or it ended its goroutine. All of its items get this error, which is ErrAbandoned
-	// too; the Batcher goes on.
+	// where), or it ended its goroutine. All of its items get this error, which is also
+	// ErrAbandoned. The Batcher goes on.
 	ErrPanic = fmt.Errorf("%w: the call did not return", ErrAbandoned)
 )
 
-// Config says how large and how many the calls of a Batcher may be. Only Parallel has a default:
-// the others depend on what is called, and a guess would hide a limit.
+// Config says how large and how many the calls of a Batcher may be. Only Parallel has a default.
+// The others depend on the function that is called, and a guess would hide a limit.
 type Config struct {
 	Cap      int           // most items of one call
-	Queue    int           // most items waiting, those in flight not counted; beyond it Do returns ErrFull at once
-	Parallel int           // most calls in flight at once; 0 is 1, which keeps items in order. A further one is full when it begins
-	Timeout  time.Duration // of one call's context
+	Queue    int           // most items that wait, without those in flight; with more, Do returns ErrFull at once
+	Parallel int           // most calls in flight at once; 0 means 1, which keeps the order. A further call needs a full batch
+	Timeout  time.Duration // timeout of a call's context
 }
 
-// Validate reports all that is wrong with c.
+// Validate reports all mistakes in c.
 func (c Config) Validate() error {
 	var errs []error
 	if c.Cap < 1 {
@@ -61,29 +61,29 @@ func (c Config) Validate() error {
 // # Outline
 //
 // Do pushes its item on a bounded queue and waits. A push that finds no worker starts one; a push
-// that makes a full batch wait starts another, up to Config.Parallel. A worker takes what waits, at
-// most Config.Cap items, makes one call with all of it, wakes the callers, and takes again. It ends
-// where nothing waits, or less than a full batch while another worker is there to take it. So the
-// pace of the callee sets the size of the batches: an idle one answers single items at once, a
-// flooded one gets full batches, and nothing is tuned.
+// that makes a full batch wait starts another, up to Config.Parallel. A worker takes the waiting
+// items, at most Config.Cap, makes one call with them, wakes the callers, and takes again. It ends
+// when nothing waits, or when less than a full batch waits and another worker can take it. So the
+// speed of the called function sets the size of the batches: an idle one answers single items at
+// once, a flooded one gets full batches, and nothing must be tuned.
 //
 // # Invariants
 //
-//   - An item is queued, or in one flight, or over; it never goes back. Under mu its ticket tells
-//     queued from not.
-//   - In flight, whoever moves an item's state away from open ends it: the worker by answering, or
-//     the caller by abandoning. So each item is answered once, and its memory is recycled once: by
-//     the caller after an answer, else by the worker.
-//   - While something waits there is a worker that will look at the queue: it signs off under the
-//     lock under which it saw it empty, or saw another worker.
+//   - An item is queued, or in one flight, or over; it never goes back. Under mu, its ticket shows
+//     whether it is queued.
+//   - In flight, the side that moves an item's state away from open decides its end: the worker by
+//     answering, or the caller by abandoning. So each item is answered once, and its memory is
+//     recycled once: by the caller after an answer, otherwise by the worker.
+//   - While an item waits, there is a worker that will look at the queue. A worker signs off under
+//     the same lock under which it saw an empty queue, or saw another worker.
 //   - mu is never held across a call or a channel send.
 //
 // # Why no timer
 //
-// The usual way waits a while (linger) for a batch to fill. That adds the linger to every answer as
-// long as batches aren't full, which is always, except in a flood, where they fill while a call is
-// in flight anyway. Measured with this package's benchmarks on two cores, the call being one
-// loopback TCP round trip of at most 512 items, in µs per item:
+// The usual method waits for some time (linger) for a batch to fill. That adds the linger to every
+// answer while batches aren't full. They are full only in a flood, and then they fill during a call
+// anyway. Measured with this package's benchmarks on two cores, the call being one loopback TCP
+// round trip of at most 512 items, in µs per item:
 //
 //	callers at once             1     64   1024
 //	a call per item, mutex     14     23     25
@@ -91,19 +91,19 @@ func (c Config) Validate() error {
 //	this                       20    1.0    0.5
 //
 // (The second row is this type with a wait before each call. An idle process sleeps at least a
-// millisecond, however short the linger.) The 6 µs that a lone caller pays are the way to the
-// worker's goroutine and back; where the call costs nothing it is 1 µs. Letting the caller itself
-// make the call would save them, but then a caller whose ctx ends couldn't leave.
+// millisecond, even for a shorter linger.) The 6 µs of a single caller are the time to the worker's
+// goroutine and back; if the call costs nothing, it is 1 µs. If the caller itself made the call,
+// they would be saved, but a caller whose ctx ends could not leave.
 //
 // # What was tried besides
 //
 // Waking the callers is the largest cost left. Of the ways to wake 512 goroutines, a channel each
-// costs 154 ns, sync.Cond 150, a sync.Mutex handed over 285; a channel in a select beside ctx.Done,
-// 273, is the cheapest that obeys a ctx without allocating. Beginning the next call before waking
-// gained nothing; nor did yielding before taking: batches a third larger, 5 % at best for a server
-// as a whole. Beginning a further call with whatever waits, be it one item, halves the batches for
-// nothing: with two calls in flight, the holds of a crowd of 256 came 23 at a time instead of 39,
-// and each cost the process and Redis a sixth more.
+// costs 154 ns, sync.Cond 150, a sync.Mutex that is passed on 285. A channel in a select beside
+// ctx.Done costs 273; it is the cheapest that works with a ctx and without an allocation. Beginning
+// the next call before waking gained nothing. Yielding before taking made batches a third larger,
+// but a whole server at most 5 % faster. Beginning a further call with few items halves the batches
+// without a gain: with two calls in flight, the holds of a crowd of 256 came 23 at a time instead
+// of 39, and each cost the process and Redis a sixth more.
 type Batcher[In, Out any] struct {
 	// Fixed after New.
 	cfg   Config
@@ -123,11 +123,11 @@ type Batcher[In, Out any] struct {
 	refused uint64
 }
 
-// New returns a Batcher whose items go to call. call sets out[i] for each in[i] (out comes zeroed)
-// or returns an error, which is then given to every item of the batch as it is. It runs on a
+// New returns a Batcher whose items go to call. call sets out[i] for each in[i] (out is zeroed
+// before), or returns an error, which every item of the batch then gets unchanged. It runs on a
 // goroutine of the Batcher, on up to cfg.Parallel at once. Its ctx ends after cfg.Timeout and
-// carries no values; call must obey it. in and out are used again: call must not keep them when it
-// returns. It must use neither Do nor Close of its own Batcher, which would wait for themselves.
+// carries no values; call must obey it. in and out are reused, so call must not keep them after it
+// returns. It must not call Do or Close of its own Batcher, because they would wait for themselves.
 func New[In, Out any](cfg Config, call func(ctx context.Context, in []In, out []Out) error) (*Batcher[In, Out], error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("batch: %w", err)
@@ -143,15 +143,15 @@ func New[In, Out any](cfg Config, call func(ctx context.Context, in []In, out []
 	return b, nil
 }
 
-// Do sends in with the next call and returns its out, or the error of the whole call as it is. It
-// returns ErrFull and ErrClosed at once. Otherwise it waits for the answer, or until ctx ends. An
-// item still queued then is taken back and never sent: the error wraps ctx's error and cause, and
-// nothing happened. One in flight cannot be taken back: the error wraps ErrAbandoned as well, and
-// the outcome is unknown. An answer that is there wins over a ctx that has ended.
+// Do sends in with the next call and returns its out, or the error of the whole call unchanged. It
+// returns ErrFull and ErrClosed at once. Otherwise it waits for the answer, or until ctx ends. If
+// ctx ends while the item is queued, the item is taken back and never sent: the error wraps ctx's
+// error and cause, and nothing happened. An item in flight can't be taken back: the error also
+// wraps ErrAbandoned, and the outcome is unknown. If both the answer is there and ctx has ended,
+// the answer counts.
 //
-// The call reads in for as long as it likes, also after Do returned ErrAbandoned: what in points to
-// (the bytes of a string or slice) must then never be written again, so it must not be a buffer
-// that its owner reuses.
+// The call may read in for any time, also after Do returned ErrAbandoned. So the memory to which in
+// points (the bytes of a string or slice) must not be a buffer that its owner reuses.
 func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	var zero Out
 	if ctx.Err() != nil {
@@ -173,7 +173,7 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 		if it.state.CompareAndSwap(open, abandoned) {
 			return zero, fmt.Errorf("%w: %w", ErrAbandoned, ended(ctx))
 		}
-		<-it.done // the worker is just answering
+		<-it.done // the worker is answering at this moment
 	}
 	out, err := it.out, it.err
 	b.recycle(it)
@@ -181,8 +181,8 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 }
 
 // Close refuses new items with ErrClosed, lets the queued ones and those in flight finish, and
-// returns when no goroutine of the Batcher is left. It may be called more than once; each call
-// returns only then.
+// returns when no goroutine of the Batcher is left. It may be called several times; each call waits
+// for that.
 func (b *Batcher[In, Out]) Close() {
 	b.mu.Lock()
 	if !b.closed {
@@ -211,7 +211,7 @@ func (b *Batcher[In, Out]) Stats() Stats {
 	return Stats{Queued: b.queue.n, InFlight: b.workers, Batches: b.batches, Items: b.sent, Refused: b.refused}
 }
 
-// push queues it, and starts a worker where one more is allowed.
+// push queues the item, and starts a worker if one more is allowed.
 func (b *Batcher[In, Out]) push(it *item[In, Out]) error {
 	b.mu.Lock()
 	if b.closed {
@@ -235,14 +235,14 @@ func (b *Batcher[In, Out]) push(it *item[In, Out]) error {
 	return nil
 }
 
-// takeBack removes it from the queue and reports whether it was still there.
+// takeBack removes the item from the queue, and reports whether it was still there.
 func (b *Batcher[In, Out]) takeBack(it *item[In, Out]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.queue.remove(it)
 }
 
-// recycle makes it ready for the next Do. Nothing else may refer to it any more.
+// recycle makes the item ready for the next Do. Nothing else may refer to it.
 func (b *Batcher[In, Out]) recycle(it *item[In, Out]) {
 	var (
 		in  In
@@ -253,12 +253,12 @@ func (b *Batcher[In, Out]) recycle(it *item[In, Out]) {
 	b.items.Put(it)
 }
 
-// work is a worker: it makes calls as long as take gives it something to do.
+// work is a worker: it makes calls while take gives it items.
 func (b *Batcher[In, Out]) work() {
 	f := b.buffers()
 	ended := false
 	defer func() {
-		if !ended { // the call ended this goroutine (runtime.Goexit); its place goes to a new one
+		if !ended { // the call ended this goroutine (runtime.Goexit), so a new one takes its place
 			go b.start()
 		}
 	}()
@@ -268,7 +268,7 @@ func (b *Batcher[In, Out]) work() {
 	ended = true
 }
 
-// buffers returns those of an ended worker, or new ones.
+// buffers returns the buffers of an ended worker, or new ones.
 func (b *Batcher[In, Out]) buffers() *flight[In, Out] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -281,8 +281,8 @@ func (b *Batcher[In, Out]) buffers() *flight[In, Out] {
 	return f
 }
 
-// take moves what waits, at most Cap items, into f. Where nothing waits, or less than a full batch
-// and another worker is there, it signs the worker off and returns false.
+// take moves the waiting items, at most Cap, into f. If nothing waits, or less than a full batch
+// waits and another worker is there, it signs the worker off and returns false.
 func (b *Batcher[In, Out]) take(f *flight[In, Out]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -336,7 +336,7 @@ func (b *Batcher[In, Out]) answer(f *flight[In, Out], err error) {
 		if it.state.CompareAndSwap(open, answered) {
 			it.done <- struct{}{}
 		} else {
-			b.recycle(it) // its caller has gone
+			b.recycle(it) // its caller has left
 		}
 	}
 	clear(f.items)
@@ -352,7 +352,7 @@ type flight[In, Out any] struct {
 	out   []Out
 }
 
-// The states of an item in flight: whoever moves it from open decides how it ends.
+// The states of an item in flight. The side that moves it away from open decides how it ends.
 const (
 	open      = iota // neither answered nor abandoned
 	answered         // the worker wins: done will be signalled, the caller recycles the item
@@ -372,8 +372,8 @@ type item[In, Out any] struct {
 	ticket uint64
 }
 
-// panicked is the error of a call that did not return. v is what it panicked with, or nil where it
-// ended its goroutine.
+// panicked is the error of a call that did not return. v is the value of the panic, or nil if the
+// call ended its goroutine.
 func panicked(v any) error {
 	if v == nil {
 		return fmt.Errorf("%w: it ended its goroutine", ErrPanic)
@@ -381,8 +381,8 @@ func panicked(v any) error {
 	return fmt.Errorf("%w: panic in %s: %v", ErrPanic, origin(), v)
 }
 
-// origin says where the panic that is being recovered came from. One line, as all callers of a
-// batch log it; a stack would be a flood of its own.
+// origin says where the panic that is being recovered came from. It is one line, because all
+// callers of a batch may log it, and stacks would flood the log.
 func origin() string {
 	pcs := make([]uintptr, 64)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
@@ -405,7 +405,7 @@ func notSent(ctx context.Context) error {
 	return fmt.Errorf("batch: not sent: %w", ended(ctx))
 }
 
-// ended says why ctx ended: its error, and its cause where that says more.
+// ended says why ctx ended: its error, and its cause if that says more.
 func ended(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {

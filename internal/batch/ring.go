@@ -1,11 +1,12 @@
 package batch
 
-// ring is a queue that grows, and out of which any item can be taken. An item's ticket is its
-// place: the item with ticket t lies in slots[t mod len(slots)] while head <= t < tail, and has
-// left once t < head. What is taken out of turn leaves a gap (nil).
+// ring is a queue that grows, and from which any item can be removed. An item's ticket is its
+// place: the item with ticket t is in slots[t mod len(slots)] while head <= t < tail, and has left
+// when t < head. An item that is removed out of turn leaves a gap (nil).
 //
-// A linked list does the same, but handing over 400 items of it held the lock for 4 µs, following
-// pointers through memory that another core has just written; out of consecutive slots it is 1 µs.
+// A linked list would do the same. But handing over 400 items of a list held the lock for 4 µs,
+// because it follows pointers through memory that another core has just written. With consecutive
+// slots it takes 1 µs.
 type ring[In, Out any] struct {
 	slots      []*item[In, Out] // length is 0 or a power of two
 	head, tail uint64
@@ -16,7 +17,7 @@ func (r *ring[In, Out]) slot(ticket uint64) **item[In, Out] {
 	return &r.slots[ticket&uint64(len(r.slots)-1)]
 }
 
-// push appends it.
+// push appends the item.
 func (r *ring[In, Out]) push(it *item[In, Out]) {
 	if r.tail-r.head == uint64(len(r.slots)) {
 		r.makeRoom()
@@ -27,9 +28,9 @@ func (r *ring[In, Out]) push(it *item[In, Out]) {
 	r.n++
 }
 
-// makeRoom doubles the slots, or only closes the gaps where these are at least half of them: that
-// keeps the memory within four slots for each of the most items that ever waited. The new tickets
-// are above all old ones, so those that left still count as gone.
+// makeRoom doubles the slots, or only closes the gaps if these are at least half of the slots. So
+// there are at most four slots for each item of the largest queue so far. The new tickets are above
+// all old ones, so items that have left still count as gone.
 func (r *ring[In, Out]) makeRoom() {
 	size := len(r.slots)
 	if 2*r.n > size || size == 0 {
@@ -59,7 +60,7 @@ func (r *ring[In, Out]) popTo(dst []*item[In, Out], limit int) []*item[In, Out] 
 	return dst
 }
 
-// remove takes it out and reports whether it was still there. It must have been pushed.
+// remove takes the item out and reports whether it was still there. It must have been pushed.
 func (r *ring[In, Out]) remove(it *item[In, Out]) bool {
 	if it.ticket < r.head {
 		return false

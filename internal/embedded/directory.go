@@ -35,13 +35,13 @@ var (
 	ErrForeign = errors.New("not a Penstock data directory")
 )
 
-// directory is a data directory that this process has.
+// directory is a data directory that this process uses.
 type directory struct {
 	path string
 	lock *os.File
 }
 
-// openDirectory takes the directory, and makes it if need be. What is not ours is not touched.
+// openDirectory takes the directory, and makes it if needed. It doesn't touch files of others.
 func openDirectory(path string) (*directory, error) {
 	if err := makeDirectory(path); err != nil {
 		return nil, fmt.Errorf("embedded: make the data directory: %w", err)
@@ -57,7 +57,7 @@ func openDirectory(path string) (*directory, error) {
 		return nil, err
 	}
 	d := &directory{path, lock}
-	// With the lock, no other process writes the format.
+	// With the lock, no other process can write the format.
 	err = checkFormat(path)
 	if err == nil {
 		err = writeFormat(path)
@@ -104,7 +104,7 @@ func checkOurs(path string) error {
 	return nil
 }
 
-// takeLock locks the directory for this process, as long as it lives.
+// takeLock locks the directory for this process, until the process ends.
 func takeLock(path string) (*os.File, error) {
 	name := filepath.Join(path, lockName)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
@@ -134,7 +134,7 @@ func takeLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// checkFormat compares the directory's version with ours. A directory without one is fine.
+// checkFormat compares the directory's version with ours. A directory without a version is fine.
 func checkFormat(path string) error {
 	text, err := os.ReadFile(filepath.Join(path, formatName))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -167,7 +167,7 @@ func writeFormat(path string) error {
 }
 
 // nextEpoch returns an epoch that was never returned before for this directory, and is above last.
-// The file is on the disk before it returns, whatever Durable says.
+// It is on the disk before nextEpoch returns, even without Durable.
 func (d *directory) nextEpoch(last int32) (int32, error) {
 	text, err := os.ReadFile(filepath.Join(d.path, epochName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -187,8 +187,8 @@ func (d *directory) nextEpoch(last int32) (int32, error) {
 	return next, nil
 }
 
-// close gives the directory back. The lock file stays: removing it could take it from under the
-// next one's feet.
+// close releases the directory. The lock file stays, because the next process may already be
+// opening it.
 func (d *directory) close() error {
 	if err := d.lock.Close(); err != nil {
 		return fmt.Errorf("embedded: give back the lock: %w", err)

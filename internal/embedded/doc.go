@@ -1,17 +1,18 @@
-// Package embedded runs the parts that Penstock otherwise finds on servers: Redis, Kafka and a
+// Package embedded runs the parts for which Penstock otherwise needs servers: Redis, Kafka and a
 // database, in one process and one data directory.
 //
 // It promises:
-//   - Redis is miniredis, with the real scripts, and a clock that moves its expiries. It is memory:
-//     each start begins empty, and is filled by the rebuild like any Redis that forgot.
-//   - Kafka is kfake, with the real client, and its log on disk. What it acknowledged is there
-//     after kill -9, committed offsets too; with Config.Durable also after a power failure
+//   - Redis is miniredis, with the real scripts, and a clock that lets its keys expire. It is only
+//     in memory: each start begins empty, and a rebuild fills it, as for every Redis that has
+//     forgotten its data.
+//   - Kafka is kfake, with the real client, and its log on disk. Acknowledged records survive kill
+//     -9, and so do committed offsets; with Config.Durable they survive a power failure, too
 //     (docs/adr/0006-embedded-durability.md).
-//   - One process at a time has the directory; the second one is told who has it. A directory that
-//     is not ours, or that a newer version wrote, is left as it is.
-//   - Nobody else gets in: neither Kafka nor Redis has a port (Parts.QueueConfig and
-//     Parts.DialRedis know the way). Redis wants a password that is made anew at each start. A
-//     directory that Open made is its user's alone.
+//   - Only one process at a time can use the directory; a second one gets an error that names the
+//     first. A directory that is not ours, or that a newer version wrote, is left as it is.
+//   - No other process can connect: neither Kafka nor Redis has a port (use Parts.QueueConfig and
+//     Parts.DialRedis). Redis needs a password, which is new at each start. Only its user can read
+//     a directory that Open made.
 //
 // It does not promise replication, and it is not for load: kfake works in one goroutine. Its log
 // keeps every record until a client deletes it (the queue of Parts.QueueConfig does), and never

@@ -22,8 +22,8 @@ import (
 	"github.com/penstock/penstock/internal/kafka"
 )
 
-// Config configures where the embedded parts keep their data, and how durably. The zero value of
-// each field but DataDir means its default.
+// Config configures where the embedded parts keep their data, and how durably. A zero field means
+// its default; only DataDir has none.
 type Config struct {
 	// DataDir is made if it is missing; its parent must exist.
 	DataDir string
@@ -51,7 +51,7 @@ func (c Config) withDefaults() Config {
 		c.Partitions = 4
 	}
 	if c.segmentBytes == 0 {
-		// Space comes back by the segment, and a start after a crash reads them all.
+		// Space is freed by the segment, and a start after a crash reads all segments.
 		c.segmentBytes = 16 << 20
 	}
 	if c.Logger == nil {
@@ -99,11 +99,13 @@ func (p *Parts) RedisPassword() string { return p.password }
 // DatabasePath is the path for the SQLite database. This package doesn't open it.
 func (p *Parts) DatabasePath() string { return filepath.Join(p.cfg.DataDir, databaseName) }
 
-// HasRecords reports whether the queue had records when Open came: then there was a database, too.
+// HasRecords reports whether the queue had records when Open was called. If it had, there must also
+// be a database.
 func (p *Parts) HasRecords() bool { return p.records }
 
-// trimEvery is how often the queue deletes what the workers have committed. It bounds the log to
-// what comes in within that time, a segment of each partition, and what the workers have yet to do.
+// trimEvery is how often the queue deletes the records that the workers have committed. So the log
+// has at most the records of that time, one segment of each partition, and the records that the
+// workers have not committed yet.
 const trimEvery = time.Minute
 
 // QueueConfig returns the queue's configuration. The broker can be reached only with it.
@@ -162,14 +164,14 @@ func (p *Parts) startKafka() error {
 		kfake.WithLogger(brokerLog{cfg.Logger}),
 		kfake.DataDir(queue),
 		kfake.BrokerConfigs(map[string]string{
-			// Never by age or size: a log that was emptied would begin at offset 0 again after a
-			// crash, below the workers' position. Penstock deletes committed records, except the
-			// last one.
+			// Records are never deleted by age or size: a log that was emptied would begin at
+			// offset 0 again after a crash, below the workers' position. Penstock deletes committed
+			// records, except the last one.
 			"log.retention.ms":    "-1",
 			"log.retention.bytes": "-1",
 			"log.segment.bytes":   strconv.Itoa(cfg.segmentBytes),
-			// Committed offsets are for ever, also when the process was away for long: ten years,
-			// in minutes.
+			// Committed offsets must never expire, even if the process is not started for long.
+			// This is ten years, in minutes.
 			"offsets.retention.minutes": "5256000",
 		}),
 	}
@@ -189,10 +191,10 @@ func (p *Parts) startKafka() error {
 	return p.beginEpoch()
 }
 
-// beginEpoch gives every partition a leader epoch that no earlier run had. Where a power failure
-// took the tail of the log, the records that come now have the offsets of the lost ones; the epoch
-// tells them apart, and the workers go back to where the log was cut. The broker itself would go on
-// with the epoch of the last record that is left.
+// beginEpoch gives every partition a leader epoch that no earlier run had. If a power failure
+// destroyed the tail of the log, new records get the offsets of the lost ones. The epoch
+// distinguishes them, and the workers go back to the place where the log was cut. The broker itself
+// would continue with the epoch of the last record that is left.
 func (p *Parts) beginEpoch() error {
 	partitions := p.kafka.PartitionInfos(p.cfg.Topic)
 	last := int32(0)
@@ -213,10 +215,10 @@ func (p *Parts) beginEpoch() error {
 	return nil
 }
 
-// prepareQueue looks at kfake's directory before kfake does, and reports whether it has records.
+// prepareQueue checks kfake's directory before kfake opens it, and reports whether it has records.
 func prepareQueue(queue string) (records bool, err error) {
-	// A clean end keeps the members of the group for clients that live on in other processes. Ours
-	// don't: the next worker would wait for the session of one that is gone.
+	// After a clean stop, kfake keeps the members of the group for clients in other processes. We
+	// have none, and the next worker would wait for the session of a member that no longer exists.
 	if err := os.Remove(filepath.Join(queue, "session_state.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("embedded: forget the workers of the last run: %w", err)
 	}
@@ -224,7 +226,7 @@ func prepareQueue(queue string) (records bool, err error) {
 	if err != nil || !records {
 		return false, err
 	}
-	// Without these kfake would take the directory for a new one, and begin again at offset 0 in
+	// Without these files kfake would treat the directory as new, and begin again at offset 0 in
 	// files full of records.
 	for _, name := range []string{"meta.json", "topics.json"} {
 		if _, err := os.Stat(filepath.Join(queue, name)); err != nil {
@@ -234,12 +236,12 @@ func prepareQueue(queue string) (records bool, err error) {
 	return true, nil
 }
 
-// segmentExt is how kfake's files with records end.
+// segmentExt is the extension of kfake's files with records.
 const segmentExt = ".dat"
 
 // hasRecords reports whether any segment of kfake's partitions has a byte. The directories alone
-// say nothing: a first start makes them before the database, and may be stopped in between. A
-// partition that was written to always keeps its last record.
+// prove nothing, because a first start makes them before the database, and may be stopped in
+// between. A partition that ever had records keeps its last one.
 func hasRecords(partitions string) (found bool, err error) {
 	err = filepath.WalkDir(partitions, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || filepath.Ext(path) != segmentExt {
@@ -262,15 +264,15 @@ func (p *Parts) startRedis() error {
 	server := miniredis.NewMiniRedis()
 	password := rand.Text()
 	server.RequireAuth(password)
-	conn, err := server.Dial() // starts it, without a listener
+	conn, err := server.Dial() // this starts it without a listener
 	if err != nil {
 		return fmt.Errorf("embedded: start Redis: %w", err)
 	}
 	if err := conn.Close(); err != nil {
 		return fmt.Errorf("embedded: start Redis: %w", err)
 	}
-	// miniredis has no CONFIG. The true answer to a client is that it evicts nothing. For other
-	// settings it returns nothing, like Redis for settings that it doesn't have.
+	// miniredis has no CONFIG. For maxmemory-policy the true answer is that it evicts nothing. For
+	// other settings it returns nothing, as Redis does for unknown settings.
 	err = server.Server().Register("CONFIG", func(c *redisserver.Peer, _ string, args []string) {
 		switch {
 		case len(args) != 2 || !strings.EqualFold(args[0], "GET"):
@@ -289,11 +291,11 @@ func (p *Parts) startRedis() error {
 	return nil
 }
 
-// expireEvery is how late a key may expire. (miniredis could follow the clock itself, but then
-// walks all keys at every command.)
+// expireEvery is how late a key may expire. (miniredis could follow the clock itself, but then it
+// would look at all keys at every command.)
 const expireEvery = time.Second
 
-// expire lets time pass in miniredis, whose expiries otherwise stand still.
+// expire moves the clock of miniredis, which otherwise stands still.
 func expire(ctx context.Context, server *miniredis.Miniredis) {
 	ticker := time.NewTicker(expireEvery)
 	defer ticker.Stop()
@@ -310,8 +312,8 @@ func expire(ctx context.Context, server *miniredis.Miniredis) {
 	}
 }
 
-// Close stops the parts, the last one first, and gives the directory back. Closing twice is the
-// same as once.
+// Close stops the parts, the last one first, and releases the directory. A second Close does
+// nothing more.
 func (p *Parts) Close() error {
 	p.closeOnce.Do(func() {
 		p.stop()
@@ -327,7 +329,7 @@ func (p *Parts) Close() error {
 	return p.closeErr
 }
 
-// brokerLog hands kfake's log on.
+// brokerLog passes on kfake's log.
 type brokerLog struct{ log *slog.Logger }
 
 // Logf implements kfake.Logger. kfake's warnings are about data that it could not read or write, so

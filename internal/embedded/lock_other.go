@@ -10,5 +10,6 @@ import (
 // errLocked means that another process has the lock.
 var errLocked = errors.New("locked")
 
-// flock refuses: without a lock that ends with its process, two of them could write one directory.
+// flock refuses, because without a lock that ends with its process, two processes could write one
+// directory.
 func flock(*os.File) error { return errors.ErrUnsupported }

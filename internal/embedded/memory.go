@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// What of Go's memory limit the process may use before the stock is full: the garbage collector
-// needs the rest to work with.
+// The part of Go's memory limit that the process may use before the stock is full. The garbage
+// collector needs the rest.
 const (
 	usableShare = 4
 	usableOf    = 5
@@ -26,9 +26,9 @@ const (
 	goUnused
 )
 
-// Memory returns the memory that the process can't do without, and the most that it should have of
-// it, both in bytes: four fifths of Go's memory limit, or 0 if there is no limit. The stock is in
-// this memory, so most is to it what maxmemory is to a Redis. Garbage doesn't count.
+// Memory returns how much memory the process needs, without garbage, and the most that it should
+// need, both in bytes. The second is four fifths of Go's memory limit, or 0 if there is no limit.
+// The stock is in this memory, so the second number is like the maxmemory of a Redis.
 func (p *Parts) Memory() (used, most int64) {
 	samples := []metrics.Sample{
 		goLimit:    {Name: "/gc/gomemlimit:bytes"},
@@ -47,7 +47,7 @@ func (p *Parts) Memory() (used, most int64) {
 	return bytes(goLive) + max(0, beside) + foreign, usable(bytes(goLimit))
 }
 
-// usable is what of Go's memory limit the process should have in use; 0 if there is no limit.
+// usable is the part of Go's memory limit that the process should use; 0 if there is no limit.
 func usable(limit int64) int64 {
 	if limit == math.MaxInt64 {
 		return 0
@@ -55,7 +55,7 @@ func usable(limit int64) int64 {
 	return limit / usableOf * usableShare
 }
 
-// resident returns the resident memory of the process, 0 where /proc doesn't tell it.
+// resident returns the resident memory of the process; 0 if /proc doesn't say it.
 func resident() int64 {
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestMemory_IsWithoutGarbage: what is kept counts, and what was let go does not.
+// TestMemory_IsWithoutGarbage: memory in use counts, and freed memory doesn't.
 func TestMemory_IsWithoutGarbage(t *testing.T) {
 	var parts Parts
 	kept := make([]byte, 256<<20)

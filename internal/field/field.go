@@ -4,19 +4,19 @@
 //	errs = append(errs, field.Error{Field: "items[3].price", Detail: "must be above 0"})
 //
 // It promises a text for logs and shells; listeners and ctl show the fields one by one. It does not
-// bound how many there are.
+// bound the number of mistakes.
 package field
 
 import "strings"
 
 // Error says what is wrong with one field.
 type Error struct {
-	Field  string // as the user writes it: policies[3].rate
+	Field  string // in the form in which the user writes it: policies[3].rate
 	Detail string
 }
 
-// Errors is everything that is wrong with a document. An empty one is no error: compare its length
-// before it becomes an error.
+// Errors has everything that is wrong with a document. An empty list is not an error: check its
+// length before you return it as an error.
 type Errors []Error
 
 // Error implements error.

@@ -15,13 +15,13 @@ import (
 var errNoTopic = errors.New("kafka: the topic isn't known yet")
 
 // Between returns records of one partition that were put within a range of time, and where to go
-// on; nil if there are no more. It has its own client, in no group, so it moves no position:
-// neither the group's nor the one in the books. It ends at the positions in the books, so unread
-// records are left to the workers.
+// on; nil if there are no more. It has its own client outside of every group, so it moves no
+// position: neither the group's nor the one in the books. It stops at the positions in the books,
+// because unread records belong to the workers.
 //
 // The time of a record comes from the log. If the brokers wrote it (LogAppendTime), the range ends
-// at the first later record. If the producers wrote it, a clock may be ahead, so a late record
-// doesn't end the range: the partition is read up to its end.
+// at the first later record. If the producers wrote it, a clock may be ahead, so the partition is
+// read up to its end.
 func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Message, *seckill.LogPlace, error) {
 	t := q.topic.Load()
 	if t == nil {
@@ -35,7 +35,7 @@ func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Messa
 	if err != nil {
 		return nil, nil, fmt.Errorf("kafka: find where %v is in %s: %w", s.From, q.cfg.Topic, err)
 	}
-	ends, err := q.ends(ctx) // a log that lost its tail ends before the positions
+	ends, err := q.ends(ctx) // if a log has lost its tail, it ends before the positions
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,7 +74,7 @@ func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Messa
 
 // stretch reads records of a partition between two offsets. It returns the records in the range of
 // time, and the offset after the last one read. It reads at most s.Most records; markers and
-// records of another time count, and are left out.
+// records of another time count, but are left out.
 func (q *Queue) stretch(ctx context.Context, s *seckill.Stretch, partition int32, from, to int64) (
 	out []seckill.Message, next int64, err error) {
 	client, err := kgo.NewClient(append(q.cfg.clientOptions(),
@@ -107,5 +107,5 @@ func (q *Queue) stretch(ctx context.Context, s *seckill.Stretch, partition int32
 	return out, next, nil
 }
 
-// appendTime is the type of a time that a broker wrote.
+// appendTime marks a record whose time was written by a broker.
 const appendTime = 1

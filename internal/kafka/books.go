@@ -14,9 +14,8 @@ import (
 type Books interface {
 	// Positions returns the workers' position of every partition that the books know.
 	Positions(ctx context.Context) ([]seckill.Position, error)
-	// AddPartitions makes the partitions 0 to n-1 of a topic known, those that are new at offset 0.
-	// A topic of another id begins anew at offset 0. It returns seckill.ErrLayout where the books
-	// know more than n.
+	// AddPartitions makes the partitions 0 to n-1 of a topic known. New partitions begin at offset
+	// 0; with another topic id, all do. It returns seckill.ErrLayout if the books know more than n.
 	AddPartitions(ctx context.Context, topic seckill.TopicID, n int32) error
 }
 
@@ -46,8 +45,8 @@ func (q *Queue) register(ctx context.Context, t *topicState) error {
 	return nil
 }
 
-// tooFew is the error of a topic with fewer partitions than the books know; known is -1 where only
-// the books can tell.
+// tooFew is the error of a topic with fewer partitions than the books know; known is -1 if only the
+// books know the number.
 func (q *Queue) tooFew(t *topicState, known int) error {
 	want := "more"
 	if known >= 0 {
@@ -85,7 +84,7 @@ func (q *Queue) bookedPositions(ctx context.Context, t *topicState) ([]seckill.P
 		}
 		if !t.anew && slices.ContainsFunc(positions, func(p seckill.Position) bool { return p.Topic != t.id && p.Next > 0 }) {
 			q.counts.dataLoss.Add(1)
-			q.cfg.Logger.Error("the database has read another topic of this name: what that one had and no worker had read is gone",
+			q.cfg.Logger.Error("the database has read another topic of this name: records of it that no worker had read are gone",
 				"topic", q.cfg.Topic)
 		}
 		if positions, err = q.positions(ctx); err != nil {
@@ -105,9 +104,10 @@ func (q *Queue) readBooks(ctx context.Context, t *topicState) error {
 		return q.tooFew(t, len(positions))
 	}
 	if !covers(positions, t, len(positions)) {
-		// A worker registers a new topic in the database. Until then no worker would read it.
+		// A worker registers a new topic in the database. Before that, no worker would read the
+		// records.
 		q.setKnown(0)
-		return fmt.Errorf("kafka: the books know another topic than %s as it is now; a worker will register it", q.cfg.Topic)
+		return fmt.Errorf("kafka: the books know another topic than the present %s; a worker will register it", q.cfg.Topic)
 	}
 	q.setKnown(len(positions))
 	if len(positions) == 0 {

@@ -9,36 +9,36 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// carrier is a client for putting. It is made when it is needed, and replaced when it can't be
-// trusted any more.
+// carrier is a client for putting records. It is made when it is needed, and replaced when it can
+// no longer be trusted.
 //
-// A queue has one that all partitions share, so that a round of pages is one request to each
-// broker, and each partition has one of its own for bad times. A broker answers the requests of a
-// connection one after another, and a request when all its partitions are done: a partition that
-// waits for its replicas holds up all that share its client. So the first record that fails or
-// waits for too long on the shared client splits it (Queue.split): each partition takes its own
-// client, and what is in flight and isn't that partition's goes on there at once. A sick partition
-// costs the others one StallAfter, and no promise (L10). Once all have been well for a while they
-// share a client again.
+// The carrier of a queue is shared by all partitions, so that a round of pages is one request to
+// each broker. For bad times, each partition also has a carrier of its own. A broker answers the
+// requests of a connection in order, and a request only when all its partitions are done. So a
+// partition that waits for its replicas delays all that share its client. The first record on the
+// shared client that fails, or waits too long, splits it (Queue.split): each partition uses its own
+// client, and records of other partitions in flight are sent again there at once. So a sick
+// partition costs the others one StallAfter, and no promise (L10). When all partitions have been
+// healthy for a while, they share a client again.
 type carrier struct {
 	q *Queue
 
-	// use is held for reading while a record is handed to the client, so that none reaches a closed
-	// one.
+	// use is read-locked while a record is given to the client, so that no record gets to a closed
+	// client.
 	use    sync.RWMutex
 	sender *sender // guarded by use; nil until the first record
 	closed bool    // guarded by use
 }
 
-// sender is a carrier's client at one time.
+// sender is a carrier's client for some time.
 type sender struct {
 	client *kgo.Client
 	pages  atomic.Int64 // in flight
-	split  atomic.Bool  // closed so that the pages in flight go on with their partitions' own clients
+	split  atomic.Bool  // it was closed so that the pages in flight are sent by their partitions' own clients
 }
 
-// acquire returns the sender, made if need be, with use held for reading unless it returns an
-// error.
+// acquire returns the sender, and makes it if needed. Unless it returns an error, use is
+// read-locked afterwards.
 func (c *carrier) acquire() (*sender, error) {
 	for {
 		c.use.RLock()
@@ -69,8 +69,8 @@ func (c *carrier) connect() error {
 	return nil
 }
 
-// retire replaces a sender; nil means the present one. Its records in flight fail, or are sent by
-// others after a split.
+// retire replaces a sender; nil means the current one. Its records in flight fail, or other clients
+// send them after a split.
 func (c *carrier) retire(s *sender) {
 	c.use.Lock()
 	old := c.sender
@@ -83,14 +83,14 @@ func (c *carrier) retire(s *sender) {
 	c.q.retired.Go(old.client.Close)
 }
 
-// current returns the sender there is, or nil.
+// current returns the current sender, or nil.
 func (c *carrier) current() *sender {
 	c.use.RLock()
 	defer c.use.RUnlock()
 	return c.sender
 }
 
-// rest ends a sender that has nothing in flight: it is not needed for now.
+// rest closes a sender that has nothing in flight, because it is not needed at the moment.
 func (c *carrier) rest() {
 	s := c.current()
 	if s == nil {
@@ -115,31 +115,31 @@ func (c *carrier) close() {
 	c.retire(nil)
 }
 
-// The times after which partitions share a client again: they have all been well for so long. It is
-// longer each time, while they share it for less than steady.
+// The times after which partitions share a client again, if all have been healthy for so long. The
+// time gets longer if they then share it for less than steady.
 const (
 	firstCalm   = 10 * time.Second
 	longestCalm = 5 * time.Minute
 	steady      = 10 * time.Minute
 )
 
-// sharing is tendLoop's state of the shared client.
+// sharing is what tendLoop knows about the shared client.
 type sharing struct {
-	calm   time.Duration // how long all must be well before they share again
-	since  time.Duration // since when all are well, on the queue's clock; 0: they aren't
-	joined time.Duration // when they shared again last
+	calm   time.Duration // how long all must be healthy before they share again
+	since  time.Duration // since when all are healthy, on the queue's clock; 0: they aren't
+	joined time.Duration // when they last began to share
 }
 
-// split gives every partition its own client, because a record of the shared one failed or waits
-// for too long.
+// split gives every partition its own client, because a record on the shared one has failed or
+// waits for too long.
 func (q *Queue) split(s *sender) {
 	if q.part(s) {
-		q.cfg.Logger.Warn("a partition holds up others, each has a client of its own now")
+		q.cfg.Logger.Warn("a partition delays the others, so each has its own client now")
 	}
 }
 
-// part ends a sender of the shared carrier, and reports whether it was the first to do so. What is
-// in flight goes on with clients that are made from now on.
+// part closes a sender of the shared carrier, and reports whether this call did it. Records in
+// flight are sent again by clients that are made from now on.
 func (q *Queue) part(s *sender) bool {
 	if s == nil || s.split.Swap(true) {
 		return false
@@ -150,8 +150,8 @@ func (q *Queue) part(s *sender) bool {
 	return true
 }
 
-// share lets the partitions use one client again, when they have been well for long enough, and
-// ends clients that aren't needed.
+// share lets the partitions use one client again when they have been healthy for long enough, and
+// closes clients that aren't needed.
 func (q *Queue) share(now time.Duration, lanes []*lane) {
 	h := &q.sharing
 	if !q.apart.Load() {
@@ -178,6 +178,6 @@ func (q *Queue) share(now time.Duration, lanes []*lane) {
 	case now-h.since >= h.calm:
 		h.since, h.joined = 0, now
 		q.apart.Store(false)
-		q.cfg.Logger.Info("all partitions are well, they share a client again")
+		q.cfg.Logger.Info("all partitions are healthy, so they share a client again")
 	}
 }

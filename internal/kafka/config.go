@@ -10,108 +10,112 @@ import (
 	"time"
 )
 
-// Config configures the brokers, the topic and the limits of the queue. The zero value of each
-// field but Brokers means its default.
+// Config configures the brokers, the topic and the limits of the queue. A zero field means its
+// default; only Brokers has none.
 type Config struct {
-	// Brokers are seeds, host:port; the rest of the cluster is learnt from them.
+	// Brokers are the first brokers to ask, as host:port; they name the rest of the cluster.
 	Brokers []string
 	// Topic is the topic of the pages. Default "penstock-orders".
 	Topic string
 	// Group is the workers' consumer group. Default "penstock-workers".
 	Group string
 
-	// Worker means that this process polls. It registers the topic's partitions in the database.
+	// Worker means that this process reads records (Poll). It also registers the topic's partitions
+	// in the database.
 	Worker bool
-	// KnownPartitions is how many partitions a gateway may use before it has read the database: the
-	// number of its last run. Default 0: none.
+	// KnownPartitions is how many partitions a gateway may use before it has read the database. It
+	// is the number from its last run. Default 0.
 	KnownPartitions int
 
-	// Partitions is how many partitions a topic gets that a worker makes; an existing one keeps its
-	// own. It bounds how many workers share the load. Default 12: one worker writes some ten
-	// thousand orders a second, so twelve outrun any database behind them, and twelve divides by
-	// two, three, four and six. More would only make batches smaller.
+	// Partitions is the number of partitions of a topic that a worker makes; an existing topic
+	// keeps its own. It bounds how many workers share the load. Default 12: one worker writes some
+	// ten thousand orders a second, so twelve are faster than any database, and twelve can be
+	// divided evenly by two, three, four and six. More would only make batches smaller.
 	Partitions int
-	// Replication is how many replicas a topic gets that is made by Open. Default three, or as many
-	// as there are brokers.
+	// Replication is the number of replicas of a topic that Open makes. Default three, or the
+	// number of brokers if that is less.
 	Replication int
 	// MinInSync is how many replicas must have a record before it is acknowledged. A topic that
-	// asks for fewer is refused: one replica's disk is not a promise. Default 2 where the topic has
-	// three or more replicas, else 1.
+	// asks for fewer is refused, because a promise needs more than one replica's disk. Default 2 if
+	// the topic has three or more replicas, otherwise 1.
 	MinInSync int
-	// Retention is how long a topic made by Open keeps its records. It must outlast the longest
-	// time without workers: an older record is gone, and with it its orders. KeepForever leaves
-	// deleting to Trim. Default seven days.
+	// Retention is how long a topic made by Open keeps its records. It must be longer than the
+	// longest time without workers, because the orders of a deleted record are lost. With
+	// KeepForever only Trim deletes records. Default seven days.
 	Retention time.Duration
 
-	// Slots bounds the promises that wait for their acknowledgement (L8); Reserve refuses beyond.
-	// Default 32,768: a third of a second of the fastest producer measured.
+	// Slots bounds the promises that wait for their acknowledgement (L8); with more, Reserve
+	// refuses. Default 32,768: the fastest producer that was measured fills them in a third of a
+	// second.
 	Slots int
-	// BufferBytes bounds the bytes of the records that wait for their acknowledgement (L8); Reserve
-	// refuses from there on. Slots that are reserved by then may still be used. Default 32 MiB.
+	// BufferBytes bounds the bytes of the records that wait for their acknowledgement (L8); with
+	// more, Reserve refuses. Slots that were reserved before may still be used. Default 32 MiB.
 	BufferBytes int
 	// MaxRecordBytes is the largest value that Put takes. Default 320 KiB: a page of seckill has at
-	// most some 290 KB, and brokers take 1 MB.
+	// most about 290 KB, and brokers accept 1 MB.
 	MaxRecordBytes int
 	// MaxPoll is the most records that Poll returns. Default 1,024.
 	MaxPoll int
-	// MaxPollBytes is how many bytes of records make a haul full. One record is always returned,
-	// and up to seven may lie above it. Default 512 KiB: some 4,096 promises, whose statement takes
-	// the database tens of milliseconds, so that its fixed costs have long been shared.
+	// MaxPollBytes is the number of bytes with which a haul is full. One record is always returned,
+	// and up to seven may go beyond it. Default 512 KiB, which are some 4,096 promises. Their
+	// statement takes the database tens of milliseconds, so its fixed costs are small in
+	// comparison.
 	MaxPollBytes int
 
-	// DeliveryTimeout is the longest that a record waits for its acknowledgement before it fails.
-	// Default 10 s: five times the accept deadline, when no purchase waits any more.
+	// DeliveryTimeout is the longest time that a record waits for its acknowledgement before it
+	// fails. Default 10 s: five times the accept deadline, so no purchase still waits.
 	DeliveryTimeout time.Duration
 	// StallAfter is how long a record may wait for its acknowledgement before its partition counts
-	// as slow, and others are used where there are any that aren't. After four times as long the
-	// partition counts as down. Default 500 ms: a hundred times what a healthy broker takes, a
+	// as slow. Then healthy partitions are used instead, if there are any. After four times as long
+	// the partition counts as down. Default 500 ms: a hundred times what a healthy broker takes, a
 	// quarter of the accept deadline.
 	StallAfter time.Duration
-	// DialTimeout bounds the making of a connection. Default 3 s.
+	// DialTimeout is how long it may take to make a connection. Default 3 s.
 	DialTimeout time.Duration
 	// RequestTimeout bounds each attempt of a request, and how long the broker may wait for
 	// replicas. Default 5 s.
 	RequestTimeout time.Duration
 	// SessionTimeout is how long a silent worker keeps its partitions. Default 6 s, the least that
-	// brokers allow: a shard that was lost opens again only when a killed worker's records were
-	// processed. A pause that is longer costs a rebalance.
+	// brokers allow: a lost shard opens again only after a killed worker's records were processed.
+	// If a worker pauses for longer, there is a rebalance.
 	SessionTimeout time.Duration
 	// RebalanceTimeout is how long the group waits for a member to join a rebalance. Default 30 s.
 	RebalanceTimeout time.Duration
-	// LookEvery is how often the books and the topic are looked at while all is well. Default 10 s.
+	// LookEvery is how often the queue looks at the books and the topic while there are no
+	// problems. Default 10 s.
 	LookEvery time.Duration
-	// TrimEvery is how often records below the positions in the books are deleted from the log, see
-	// Trim. Default 0: never, the broker's retention does it. The embedded broker has no safe
-	// retention of its own and needs it.
+	// TrimEvery is how often records below the positions in the books are deleted from the log (see
+	// Trim). Default 0: never, because the broker's retention deletes them. The embedded broker has
+	// no safe retention of its own, so it needs this.
 	TrimEvery time.Duration
 
-	// Claim, if set, is asked at every look whether the cluster with this id is the installation's.
-	// seckill.ErrForeign says no; other errors keep a worker from the topic until they are over.
-	// adopt takes whatever topic is there, until a worker has registered it. Without it a topic is
-	// refused that has records and is not in the books: they are another installation's. Without
-	// Claim nobody asks.
+	// Claim, if set, is asked at every look whether the cluster with this id belongs to the
+	// installation. seckill.ErrForeign means no. Other errors keep a worker away from the topic
+	// until they are over. With adopt, every existing topic is accepted until a worker has
+	// registered it. Without adopt, a topic that has records and is not in the books is refused,
+	// because it belongs to another installation. Without Claim nothing is checked.
 	Claim func(ctx context.Context, cluster string) (adopt bool, err error)
-	// OnForeign is called with such a refusal after Open; Open itself returns it. nil: no call.
+	// OnForeign is called after Open with such a refusal; Open itself returns it. It may be nil.
 	OnForeign func(err error)
 
 	// TLS, if set, is used for every connection. An empty ServerName is the host of each broker's
 	// advertised address.
 	TLS *tls.Config
-	// SASL logs in to the brokers. The zero value doesn't.
+	// SASL logs in to the brokers. The zero value means no login.
 	SASL SASL
-	// Dial, if set, makes the connections. It is how the embedded brokers are reached. It excludes
-	// TLS.
+	// Dial, if set, makes the connections. The embedded brokers are reached in this way. It can't
+	// be used with TLS.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Logger is for the client's log, at the client's levels, except that information is logged at
-	// debug level. Default: none.
+	// Logger gets the client's log, at the client's levels; only its information is logged at debug
+	// level. Default: no log.
 	Logger *slog.Logger
 }
 
 // KeepForever is the Retention of records that only Trim deletes.
 const KeepForever time.Duration = -1
 
-// withDefaults returns c with every zero value replaced, but Replication and MinInSync: they depend
-// on the cluster.
+// withDefaults returns c with every zero value replaced, except Replication and MinInSync, which
+// depend on the cluster.
 func (c Config) withDefaults() Config {
 	text := func(v *string, def string) {
 		if *v == "" {
@@ -191,7 +195,7 @@ func (c Config) Validate() error {
 		{"stall after", d.StallAfter, time.Millisecond},
 		{"dial timeout", d.DialTimeout, 10 * time.Millisecond},
 		{"request timeout", d.RequestTimeout, 100 * time.Millisecond},
-		{"session timeout", d.SessionTimeout, 6 * time.Second}, // the brokers' lower bound by default
+		{"session timeout", d.SessionTimeout, 6 * time.Second}, // the default lower bound of brokers
 		{"rebalance timeout", d.RebalanceTimeout, time.Second},
 		{"look every", d.LookEvery, 10 * time.Millisecond},
 	} {

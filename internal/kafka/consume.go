@@ -14,25 +14,27 @@ import (
 )
 
 // consumer is this process's member of the workers' group. The group only assigns partitions. The
-// positions are in the database, which compares them: a worker that was put out of the group, or
-// that reads beside another one, changes nothing. So nothing here holds a rebalance up.
+// positions are in the database, which compares them. So a worker that was removed from the group,
+// or that reads together with another one, changes nothing, and nothing here has to delay a
+// rebalance.
 type consumer struct {
-	// turn holds a value while no Poll, Rewind or Close runs: one of them runs at a time.
+	// turn has a value in it while a Poll, Rewind or Close runs: only one of them may run at a
+	// time.
 	turn chan struct{}
 	// Guarded by turn.
 	client   *kgo.Client // nil until the first Poll
-	topic    *topicState // that client reads
+	topic    *topicState // the topic that client reads
 	paused   map[int32]time.Time
-	failures int // polls that failed since one succeeded
+	failures int // failed polls since the last successful one
 
 	mu     sync.Mutex
-	places map[int32]*place // guarded by mu: of the partitions that this member has
+	places map[int32]*place // the places of the partitions that this member has; guarded by mu
 	member bool             // guarded by mu: the group has given this process its partitions
 
 	copied chan struct{} // copies has something; capacity 1
 	copyMu sync.Mutex
-	copies map[int32]kgo.EpochOffset // guarded by copyMu: to be committed to the group
-	copier *kgo.Client               // guarded by copyMu: client, as long as it is open
+	copies map[int32]kgo.EpochOffset // offsets to commit to the group; guarded by copyMu
+	copier *kgo.Client               // client, while it is open; guarded by copyMu
 }
 
 func (c *consumer) init() {
@@ -47,10 +49,10 @@ func (q *Queue) consumerOptions(t *topicState) []kgo.Opt {
 		kgo.ConsumerGroup(q.cfg.Group),
 		kgo.ConsumeTopics(q.cfg.Topic),
 		kgo.DisableAutoCommit(),
-		// Never skip a record when the log differs from the books.
+		// It must never skip a record if the log differs from the books.
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.KeepControlRecords(), // a position may lie behind one
+		kgo.KeepControlRecords(), // a position may be directly after a control record
 		kgo.AdjustFetchOffsetsFn(func(ctx context.Context, assigned map[string]map[int32]kgo.Offset) (
 			map[string]map[int32]kgo.Offset, error) {
 			return q.assigned(ctx, t, assigned)
@@ -59,15 +61,15 @@ func (q *Queue) consumerOptions(t *topicState) []kgo.Opt {
 		kgo.OnPartitionsRevoked(q.revoked),
 		kgo.OnPartitionsLost(q.lost),
 		kgo.SessionTimeout(q.cfg.SessionTimeout),
-		// Members learn of a rebalance by their heartbeat, and one that comes or goes takes two
-		// rebalances.
+		// Members learn of a rebalance by their heartbeat. When a member comes or goes, there are
+		// two rebalances.
 		kgo.HeartbeatInterval(q.cfg.SessionTimeout / 20),
 		kgo.RebalanceTimeout(q.cfg.RebalanceTimeout),
-		// A new partition is to be read soon: barriers wait for it.
+		// A new partition must be read soon, because barriers wait for it.
 		kgo.MetadataMaxAge(max(q.cfg.LookEvery, metadataMinAge)),
-		// A partition that was just assigned waits for the fetch that is under way.
+		// A partition that was just assigned has to wait for the fetch in progress.
 		kgo.FetchMaxWait(500 * time.Millisecond),
-		// What is fetched ahead is memory: a few polls' worth of records.
+		// What is fetched ahead takes memory: enough for a few polls.
 		kgo.FetchMaxBytes(8 << 20),
 		kgo.FetchMaxPartitionBytes(1 << 20),
 		kgo.MaxConcurrentFetches(4),
@@ -93,7 +95,7 @@ func (q *Queue) enter(ctx context.Context) (leave func(), err error) {
 }
 
 // member returns the group's client. It waits until the topic was found, and makes another client
-// when the topic was made anew. The consumer's turn must be held.
+// if the topic was replaced by a new one. The caller must have the consumer's turn.
 func (q *Queue) member(ctx context.Context) (*kgo.Client, error) {
 	c := &q.consumer
 	select {
@@ -122,12 +124,12 @@ func (q *Queue) member(ctx context.Context) (*kgo.Client, error) {
 }
 
 // drop leaves the group, so that another worker needn't wait for the session to time out. The
-// consumer's turn must be held.
+// caller must have the consumer's turn.
 func (c *consumer) drop(ctx context.Context) {
 	c.copyMu.Lock()
 	c.copier = nil
 	c.copyMu.Unlock()
-	// An error means that the group learns it from the session timeout instead.
+	// After an error, the group learns it from the session timeout instead.
 	_ = c.client.LeaveGroupContext(ctx)
 	c.client.Close()
 	c.client = nil
@@ -138,16 +140,16 @@ func (c *consumer) drop(ctx context.Context) {
 }
 
 func (c *consumer) close(ctx context.Context) {
-	<-c.turn // its holder learns that the queue closes
+	<-c.turn // a caller with the turn notices the close
 	if c.client != nil {
 		c.drop(ctx)
 	}
 	c.turn <- struct{}{}
 }
 
-// Poll implements seckill.Queue. Only a queue that was opened for a worker polls. A partition
-// without a leader or with errors delays nothing but itself: it shows in the log and in Stats.
-// After an error, but the one of ctx, Poll has paused: it may be called again at once.
+// Poll implements seckill.Queue. Only a worker's queue can poll. A partition without a leader, or
+// with errors, delays only itself; the log and Stats show it. If Poll returns an error other than
+// that of ctx, it has already paused, so it may be called again at once.
 func (q *Queue) Poll(ctx context.Context) (seckill.Haul, error) {
 	if !q.cfg.Worker {
 		return seckill.Haul{}, errors.New("kafka: this process is no worker, it doesn't poll (Config.Worker)")
@@ -184,7 +186,7 @@ func (q *Queue) Poll(ctx context.Context) (seckill.Haul, error) {
 const pollStep = 8
 
 // pollOnce waits for records and takes a haul. It returns nothing when a paused partition's time
-// has come, or the topic is another one.
+// has come, or the topic was replaced.
 func (q *Queue) pollOnce(ctx context.Context, client *kgo.Client) (seckill.Haul, error) {
 	c := &q.consumer
 	inside, cancel := q.inside(ctx, c.topic.gone)
@@ -196,7 +198,7 @@ func (q *Queue) pollOnce(ctx context.Context, client *kgo.Client) (seckill.Haul,
 	}
 	h := haul{q: q, client: client}
 	h.take(client.PollRecords(inside, min(pollStep, q.cfg.MaxPoll)))
-	var now context.Context // none: the records that are there already
+	var now context.Context // nil: take only records that are there already
 	for h.records > 0 && h.records < q.cfg.MaxPoll && h.bytes < q.cfg.MaxPollBytes {
 		fetches := client.PollRecords(now, min(pollStep, q.cfg.MaxPoll-h.records))
 		if len(fetches) == 0 {
@@ -207,7 +209,8 @@ func (q *Queue) pollOnce(ctx context.Context, client *kgo.Client) (seckill.Haul,
 	return h.finish()
 }
 
-// resume lets partitions go on that were paused after an error, and returns when the next one may.
+// resume continues the partitions that were paused after an error, and returns when the next one
+// may continue.
 func (c *consumer) resume(client *kgo.Client, topic string) (next time.Time) {
 	now := time.Now()
 	for p, until := range c.paused {
@@ -221,18 +224,18 @@ func (c *consumer) resume(client *kgo.Client, topic string) (next time.Time) {
 	return next
 }
 
-// pauseAfter keeps a caller that polls again at once from spinning.
+// pauseAfter pauses, so that a caller that polls again at once doesn't use up the processor.
 func (q *Queue) pauseAfter(ctx context.Context) {
 	c := &q.consumer
 	ctx, cancel := q.inside(ctx, nil)
 	defer cancel()
 	d := min(firstPause<<min(c.failures, 10), longestPause)
 	c.failures++
-	_ = pause(ctx, d) // cut short is fine too
+	_ = pause(ctx, d) // an early end of the pause is fine
 }
 
-// assigned says where partitions are read from that this member has just got: from the positions in
-// the books. It waits for the books: without them nothing could be committed anyway. ctx ends with
+// assigned returns where to read the partitions that this member has just got: at the positions in
+// the books. It waits for the books, because without them nothing could be committed. ctx ends with
 // the group's next session.
 func (q *Queue) assigned(ctx context.Context, t *topicState, got map[string]map[int32]kgo.Offset) (
 	map[string]map[int32]kgo.Offset, error) {
@@ -262,7 +265,7 @@ func (q *Queue) assigned(ctx context.Context, t *topicState, got map[string]map[
 // placesOf returns the positions of partitions.
 func (q *Queue) placesOf(ctx context.Context, t *topicState, partitions map[int32]kgo.Offset) ([]seckill.Position, error) {
 	if now := q.topic.Load(); now.id == t.id {
-		t = now // it may have more partitions by now
+		t = now // it may have more partitions now
 	}
 	for p := range partitions {
 		if int(p) >= len(t.leaders) {
@@ -285,7 +288,7 @@ func (q *Queue) placesOf(ctx context.Context, t *topicState, partitions map[int3
 	return out, nil
 }
 
-// revoked forgets partitions that this member has no longer.
+// revoked forgets partitions that this member no longer has.
 func (q *Queue) revoked(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
 	c := &q.consumer
 	c.mu.Lock()
@@ -295,7 +298,7 @@ func (q *Queue) revoked(_ context.Context, _ *kgo.Client, partitions map[string]
 	}
 }
 
-// lost takes partitions away when the group does not know this member any more, or can't be asked.
+// lost removes all partitions if the group no longer knows this member, or can't be asked.
 func (q *Queue) lost(ctx context.Context, client *kgo.Client, partitions map[string][]int32) {
 	q.revoked(ctx, client, partitions)
 	q.consumer.mu.Lock()
@@ -303,14 +306,14 @@ func (q *Queue) lost(ctx context.Context, client *kgo.Client, partitions map[str
 	q.consumer.member = false
 }
 
-// joined notes that the group has given this member its partitions, which may be none.
+// joined records that the group has given this member its partitions, possibly none.
 func (q *Queue) joined(context.Context, *kgo.Client, map[string][]int32) {
 	q.consumer.mu.Lock()
 	defer q.consumer.mu.Unlock()
 	q.consumer.member = true
 }
 
-// Rewind implements seckill.Queue. It waits for a Poll that is under way.
+// Rewind implements seckill.Queue. It waits for a Poll in progress.
 func (q *Queue) Rewind(ctx context.Context) error {
 	leave, err := q.enter(ctx)
 	if err != nil {
@@ -322,7 +325,7 @@ func (q *Queue) Rewind(ctx context.Context) error {
 	c := &q.consumer
 	q.counts.oldest.Store(0)
 	if c.client == nil {
-		return nil // the first Poll begins at the books
+		return nil // the first Poll begins at the positions in the books
 	}
 	if t := q.topic.Load(); t.id != c.topic.id {
 		c.drop(ctx)

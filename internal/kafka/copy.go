@@ -29,7 +29,8 @@ func (q *Queue) Committed(moves []seckill.Move) {
 	}
 }
 
-// copyLoop commits until ctx ends. A commit that fails is not repeated: the next one tells more.
+// copyLoop commits until ctx ends. A failed commit is not repeated, because the next one has newer
+// offsets.
 func (q *Queue) copyLoop(ctx context.Context) {
 	c := &q.consumer
 	for {
@@ -70,7 +71,7 @@ func (q *Queue) copyTo(ctx context.Context, client *kgo.Client, offsets map[int3
 	return err
 }
 
-// Lag returns how many records and markers lie in the queue behind the positions in the books.
+// Lag returns how many records and markers are in the queue after the positions in the books.
 // Partitions that can't be asked now are left out.
 func (q *Queue) Lag(ctx context.Context) (int64, error) {
 	positions, err := q.positions(ctx)

@@ -25,7 +25,7 @@ var (
 	ErrTimeout = errors.New("kafka: not acknowledged in time")
 	// ErrDown means that no partition can take anything now.
 	ErrDown = errors.New("kafka: no partition can take anything")
-	// ErrTopic means that the topic isn't what the configuration asks for.
+	// ErrTopic means that the topic doesn't match the configuration.
 	ErrTopic = errors.New("kafka: wrong topic")
 	// ErrLayout means that the topic has fewer partitions than the books know.
 	ErrLayout = fmt.Errorf("kafka: %w", seckill.ErrLayout)
@@ -34,20 +34,21 @@ var (
 // Class is the meaning of an error of Kafka for a record or a call.
 type Class uint8
 
-// The classes. An error of Put stays unknown to its caller whatever the class: an earlier attempt
-// may have been written. The class decides what the queue does next, and what counts against a
-// breaker.
+// The classes. For the caller of Put, the outcome of an error is always unknown, because an earlier
+// attempt may have been written. The class decides what the queue does next, and what counts
+// against a breaker.
 const (
-	// ClassNone is no error.
+	// ClassNone means no error.
 	ClassNone Class = iota
-	// ClassUnknown may be written, now or later.
+	// ClassUnknown means that the record may be written, now or later.
 	ClassUnknown
-	// ClassRefused is not written, and the partition is not at fault: the record is, or there is no
-	// room.
+	// ClassRefused means that the record is not written, and that the reason is the record or a
+	// lack of room, not the partition.
 	ClassRefused
-	// ClassFailure is not written, and the partition, the topic or the rights are at fault.
+	// ClassFailure means that the record is not written, and that the reason is the partition, the
+	// topic or the rights.
 	ClassFailure
-	// ClassWait is a broker that isn't ready. The same call succeeds a little later.
+	// ClassWait means that the broker isn't ready. The same call will succeed a little later.
 	ClassWait
 )
 
@@ -77,7 +78,7 @@ func classOf(code *kerr.Error) Class {
 		return ClassWait
 	}
 	// NotEnoughReplicasAfterAppend, RequestTimedOut, OutOfOrderSequenceNumber, NetworkException,
-	// KafkaStorageError, UnknownServerError, and whatever a later version of Kafka adds.
+	// KafkaStorageError, UnknownServerError, and all codes that a later version of Kafka adds.
 	return ClassUnknown
 }
 
@@ -97,8 +98,8 @@ func Classify(err error) Class {
 	return ClassUnknown
 }
 
-// final reports whether an error of a look at the cluster means that the configuration is wrong, so
-// that waiting doesn't help.
+// final reports whether an error from looking at the cluster means that the configuration is wrong,
+// so that waiting doesn't help.
 func final(err error) bool {
 	if errors.Is(err, ErrTopic) || errors.Is(err, ErrLayout) || errors.Is(err, seckill.ErrForeign) {
 		return true
@@ -121,8 +122,8 @@ func final(err error) bool {
 }
 
 // hungUp reports whether a broker ended the connection before its first answer, or during the
-// login. A broker does this if only one side uses TLS or SASL, and some do it for a wrong password.
-// A broker that is stopping does it as well.
+// login. A broker does this if only one side uses TLS or SASL. Some also do it after a wrong
+// password, and while they stop.
 func (c Config) hungUp(err error) bool {
 	if _, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok {
 		return true
@@ -130,8 +131,8 @@ func (c Config) hungUp(err error) bool {
 	return c.SASL.Mechanism != MechanismNone && errors.Is(err, io.EOF)
 }
 
-// otherTopic reports whether an error may mean that the topic was deleted, or deleted and made
-// again.
+// otherTopic reports whether an error may mean that the topic was deleted, or replaced by a new
+// one.
 func otherTopic(err error) bool {
 	return errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition) ||
 		errors.Is(err, kerr.InconsistentTopicID)

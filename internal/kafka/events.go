@@ -14,17 +14,18 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// EventsConfig configures the topics of announcements. The zero value of each field is its default.
+// EventsConfig configures the topics of announcements. A zero field means its default.
 type EventsConfig struct {
-	// StockTopic is the topic of stock status. It is compacted: the last record of an item stays
-	// for ever, so that a reader who begins at its start learns the status of every item. Default
+	// StockTopic is the topic of stock status. It is compacted: the last record of an item is kept
+	// for ever, so that a reader that begins at the start learns the status of every item. Default
 	// "stock-status".
 	StockTopic string
-	// OrderTopic is the topic of orders' steps; it keeps them for the Config's Retention. Default
-	// "order-events".
+	// OrderTopic is the topic of the steps of orders. It keeps them for the Retention in Config.
+	// Default "order-events".
 	OrderTopic string
 	// Source is the events' ce_source, a URI reference. Together with the id it names an event, so
-	// two installations whose events meet in one place need different ones. Default "/penstock".
+	// two installations need different sources if one system reads the events of both. Default
+	// "/penstock".
 	Source string
 }
 
@@ -49,7 +50,7 @@ type Events struct {
 	client                   *kgo.Client
 	admin                    *kadm.Client
 	specs                    map[seckill.Stream]topicSpec
-	version, source, content kgo.RecordHeader // those that all records have
+	version, source, content kgo.RecordHeader // headers that all records have
 
 	mu    sync.Mutex
 	ready map[seckill.Stream]bool // guarded by mu: topics that were found or made
@@ -57,12 +58,12 @@ type Events struct {
 
 var _ seckill.Announcer = (*Events)(nil)
 
-// maxEvents bounds the events that wait for their acknowledgement (L8): more make Announce wait.
+// maxEvents bounds the events that wait for their acknowledgement (L8): with more, Announce waits.
 const maxEvents = 10_000
 
-// NewEvents returns a publisher on the brokers of cfg, of which it takes how they are reached, and
-// the topics' Partitions, Replication, MinInSync and Retention. It doesn't connect before the first
-// Announce, because a sale must not depend on its events.
+// NewEvents returns a publisher for the brokers of cfg. From cfg it uses the connection settings,
+// and Partitions, Replication, MinInSync and Retention for the topics. It doesn't connect before
+// the first Announce, because a sale must not depend on its events.
 func NewEvents(cfg Config, events EventsConfig) (*Events, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
@@ -73,7 +74,7 @@ func NewEvents(cfg Config, events EventsConfig) (*Events, error) {
 	}
 	client, err := kgo.NewClient(append(cfg.clientOptions(),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerLinger(0), // an Announce is a batch already
+		kgo.ProducerLinger(0), // the events of one Announce are a batch already
 		kgo.MaxBufferedRecords(maxEvents),
 		kgo.ProducerBatchMaxBytes(maxBatchBytes),
 		kgo.ProduceRequestTimeout(cfg.RequestTimeout),
@@ -117,7 +118,7 @@ func (e *Events) Announce(ctx context.Context, stream seckill.Stream, events []s
 	var at time.Time
 	var atText []byte
 	for i := range events {
-		if a := &events[i]; i == 0 || !a.Time.Equal(at) { // most of a batch have one time
+		if a := &events[i]; i == 0 || !a.Time.Equal(at) { // most events of a batch have the same time
 			at, atText = a.Time, a.Time.UTC().AppendFormat(nil, time.RFC3339Nano)
 		}
 		records[i] = e.record(spec.name, &events[i], atText)
@@ -159,8 +160,8 @@ func (e *Events) prepare(ctx context.Context, stream seckill.Stream, spec topicS
 	return nil
 }
 
-// forget makes the next Announce look for the stream's topic again, because it was deleted, or
-// deleted and made again.
+// forget makes the next Announce look for the stream's topic again, because it was deleted or
+// replaced.
 func (e *Events) forget(stream seckill.Stream, topic string) {
 	e.mu.Lock()
 	delete(e.ready, stream)
@@ -168,8 +169,8 @@ func (e *Events) forget(stream seckill.Stream, topic string) {
 	e.client.PurgeTopicsFromClient(topic)
 }
 
-// record is an event in binary mode: attributes are headers, the data is the value. at is the text
-// of its time.
+// record is an event in binary mode: attributes are headers, the data is the value. at is its time
+// as text.
 func (e *Events) record(topic string, a *seckill.Announcement, at []byte) *kgo.Record {
 	header := func(key, value string) kgo.RecordHeader { return kgo.RecordHeader{Key: key, Value: []byte(value)} }
 	return &kgo.Record{
@@ -186,8 +187,8 @@ func (e *Events) record(topic string, a *seckill.Announcement, at []byte) *kgo.R
 	}
 }
 
-// Close waits until ctx ends for the events on their way and closes the client. An Announce under
-// way fails; the next relay announces its events again.
+// Close waits for the events on their way, until ctx ends, and closes the client. An Announce in
+// progress fails; the next relay announces its events again.
 func (e *Events) Close(ctx context.Context) error {
 	err := e.client.Flush(ctx)
 	e.client.Close()

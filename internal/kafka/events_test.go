@@ -121,7 +121,7 @@ func TestEventTopics(t *testing.T) {
 	}
 }
 
-// TestEventsSurviveTheirTopic goes on when the topic was deleted and made anew.
+// TestEventsSurviveTheirTopic goes on when the topic was deleted and made again.
 func TestEventsSurviveTheirTopic(t *testing.T) {
 	_, cfg := broker(t)
 	e := newEvents(t, cfg, kafka.EventsConfig{})

@@ -15,7 +15,7 @@ import (
 type place struct {
 	at   seckill.Position // the start of the next move
 	hole int64            // the offset of a record that came too early, and was asked for again
-	lost bool             // the log isn't the one that at is of: it is read from its start
+	lost bool             // the log isn't the one to which at belongs: it is read from its start
 }
 
 // next is what to do with a record.
@@ -23,22 +23,22 @@ type next uint8
 
 const (
 	takeIt next = iota
-	// seekBack is a record behind others that didn't come. They are asked for again, once.
+	// seekBack means that records before this one are missing. They are asked for again, once.
 	seekBack
-	// seekStart is a record of an earlier epoch than the position: the log is another one than the
-	// one that was read so far, and where they part is not known.
+	// seekStart means that the record has an earlier epoch than the position: the log is not the
+	// one that was read so far, and it is unknown where they differ.
 	seekStart
 )
 
-// judge decides about the record at offset, written under epoch, of a log that begins at start.
-// missing is how many records lie before it that no longer exist.
+// judge decides about the record at offset, written under epoch, in a log that begins at start.
+// missing is how many records before it no longer exist.
 func (p *place) judge(offset int64, epoch int32, start int64) (what next, missing int64) {
 	expected := p.at.Next
 	switch {
 	case offset == expected && epoch < p.at.LeaderEpoch && !p.lost:
 		p.lost = true
 		return seekStart, 0
-	case offset <= expected: // lower: the log lost its tail, and the client went back
+	case offset <= expected: // lower: the log has lost its tail, and the client went back
 		return takeIt, 0
 	case p.lost && offset <= start:
 		return takeIt, 0
@@ -56,7 +56,7 @@ func (p *place) judge(offset int64, epoch int32, start int64) (what next, missin
 	return takeIt, missing + offset - expected
 }
 
-// moved notes that the record at offset was taken.
+// moved records that the record at offset was taken.
 func (p *place) moved(offset int64, epoch int32) {
 	p.at.Next, p.at.LeaderEpoch = offset+1, epoch
 	p.hole, p.lost = 0, false
@@ -92,7 +92,7 @@ func (h *haul) partition(p kgo.FetchTopicPartition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	place := c.places[p.Partition]
-	if _, seeks := h.seeks[p.Partition]; seeks || place == nil { // lost while it was fetched
+	if _, seeks := h.seeks[p.Partition]; seeks || place == nil { // the partition was lost while it was fetched
 		return
 	}
 	from, taken := place.at, 0
@@ -104,7 +104,7 @@ func (h *haul) partition(p kgo.FetchTopicPartition) {
 		}
 		if missing > 0 {
 			h.q.counts.missing.Add(missing)
-			h.q.cfg.Logger.Error("records are gone that no worker has read", "partition", p.Partition,
+			h.q.cfg.Logger.Error("records are gone that no worker had read", "partition", p.Partition,
 				"from", place.at.Next, "count", missing)
 		}
 		place.moved(r.Offset, r.LeaderEpoch)
@@ -127,7 +127,7 @@ func (h *haul) message(r *kgo.Record) {
 	h.out.Messages = append(h.out.Messages, seckill.Message{Partition: r.Partition, Offset: r.Offset, Value: r.Value})
 }
 
-// move adds a move, or extends the one that its partition has already.
+// move adds a move, or extends its partition's move.
 func (h *haul) move(from, to seckill.Position) {
 	for i := range h.out.Moves {
 		if m := &h.out.Moves[i]; m.To == from {
@@ -138,16 +138,16 @@ func (h *haul) move(from, to seckill.Position) {
 	h.out.Moves = append(h.out.Moves, seckill.Move{From: from, To: to})
 }
 
-// seek has a partition read from another place.
+// seek continues a partition at another place.
 func (h *haul) seek(p *place, what next, got int64) {
 	to := kgo.EpochOffset{Epoch: p.at.LeaderEpoch, Offset: p.at.Next}
 	if what == seekStart {
 		h.q.counts.dataLoss.Add(1)
-		h.q.cfg.Logger.Error("the log is not the one that was read before, it is read from its start",
+		h.q.cfg.Logger.Error("the log is not the one that was read before, so it is read from its start",
 			"partition", p.at.Partition, "position", p.at.Next)
-		to = kgo.EpochOffset{Epoch: -1, Offset: 0} // where the log begins further up, the client goes there
+		to = kgo.EpochOffset{Epoch: -1, Offset: 0} // if the log begins later, the client goes there
 	} else {
-		h.q.cfg.Logger.Warn("records came that don't follow the ones before, they are read again",
+		h.q.cfg.Logger.Warn("records don't follow the ones before, so they are read again",
 			"partition", p.at.Partition, "position", p.at.Next, "got", got)
 	}
 	if h.seeks == nil {
@@ -156,8 +156,8 @@ func (h *haul) seek(p *place, what next, got int64) {
 	h.seeks[p.at.Partition] = to
 }
 
-// failed records a partition's error. If the client would get it again at once, the partition
-// rests. An error of the group or of the context ends the Poll.
+// failed handles a partition's error. If the client would get the error again at once, the
+// partition rests. An error of the group or of the context ends the Poll.
 func (h *haul) failed(p kgo.FetchTopicPartition) {
 	q := h.q
 	var (
@@ -169,9 +169,9 @@ func (h *haul) failed(p kgo.FetchTopicPartition) {
 		h.err = fmt.Errorf("kafka: poll as a member of %s: %w", q.cfg.Group, p.Err)
 	case errors.As(p.Err, &lost):
 		q.counts.dataLoss.Add(1)
-		q.cfg.Logger.Error("the log lost records that were read before, it is read again from where it parts",
+		q.cfg.Logger.Error("the log has lost records that were read before, so it is read again from where it differs",
 			"partition", p.Partition, "err", p.Err)
-	case errors.Is(p.Err, context.Canceled), errors.Is(p.Err, context.DeadlineExceeded): // ours; see pollOnce
+	case errors.Is(p.Err, context.Canceled), errors.Is(p.Err, context.DeadlineExceeded): // our own deadline; see pollOnce
 	case p.Topic == "":
 		h.err = fmt.Errorf("kafka: poll: %w", p.Err)
 	default:
@@ -185,7 +185,7 @@ func (h *haul) failed(p kgo.FetchTopicPartition) {
 	}
 }
 
-// finish seeks where need be, and returns the haul.
+// finish moves partitions to other places if needed, and returns the haul.
 func (h *haul) finish() (seckill.Haul, error) {
 	q := h.q
 	if len(h.seeks) > 0 {

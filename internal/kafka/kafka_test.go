@@ -90,8 +90,8 @@ func waitForHealth(t *testing.T, q *kafka.Queue, partition int, health string) {
 	kafkatest.Until(t, func() bool { return q.Partitions()[partition].Health == health }, func() any { return q.Partitions() })
 }
 
-// produces reports whether a request puts records into one of partitions; all of them where there
-// are none.
+// produces reports whether a request puts records into one of partitions; all of them if there are
+// none.
 func produces(kreq kmsg.Request, partitions ...int32) bool {
 	for _, topic := range kreq.(*kmsg.ProduceRequest).Topics {
 		for _, p := range topic.Partitions {

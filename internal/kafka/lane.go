@@ -15,9 +15,9 @@ import (
 // health is the state of a partition. Puts go to the healthiest ones.
 type health int32
 
-// The healths. Slow is a record that waits for too long, or did when it was acknowledged last. Down
-// is no leader, a record that failed and none acknowledged since, or one that waits for very much
-// too long.
+// The healths. Slow means that a record waits for too long, or that the last acknowledgement took
+// too long. Down means that there is no leader, that a record failed and none was acknowledged
+// since, or that a record waits much too long.
 const (
 	well health = iota
 	slow
@@ -27,8 +27,8 @@ const (
 // String returns the health's name.
 func (h health) String() string { return [...]string{"well", "slow", "down"}[h] }
 
-// lane is the way to one partition: by the shared client, or by its own (carrier). An own client
-// that failed a record, or kept one for too long, is replaced.
+// lane is the way to one partition: by the shared client, or by its own (carrier). Its own client
+// is replaced after it failed a record or kept one for too long.
 type lane struct {
 	// Fixed.
 	q         *Queue
@@ -37,16 +37,16 @@ type lane struct {
 
 	mu      sync.Mutex
 	flying  list.List[page, *page] // guarded by mu: records in flight, oldest first
-	leader  int32                  // guarded by mu: -1 where there is none
-	err     error                  // guarded by mu: why a record failed, while none is acknowledged since
-	missing error                  // guarded by mu: why there is no leader
-	shown   health                 // guarded by mu: the last reported state
-	since   time.Time              // guarded by mu: since when
-	probed  time.Duration          // guarded by mu: when the last probe was sent, on the queue's clock
+	leader  int32                  // -1 if there is none; guarded by mu
+	err     error                  // why a record failed, if none was acknowledged since; guarded by mu
+	missing error                  // why there is no leader; guarded by mu
+	shown   health                 // the state that was reported last; guarded by mu
+	since   time.Time              // since when; guarded by mu
+	probed  time.Duration          // when the last probe was sent, on the queue's clock; guarded by mu
 
 	isDown        atomic.Bool  // err or missing is set
 	isLate        atomic.Bool  // the last acknowledgement took too long
-	oldest        atomic.Int64 // when the oldest record in flight was put, on the queue's clock; 0: none
+	oldest        atomic.Int64 // when the oldest record in flight was put, on the queue's clock; 0 if there is none
 	acked, failed atomic.Int64
 }
 
@@ -55,7 +55,7 @@ type page struct {
 	record kgo.Record
 	lane   *lane
 	sender *sender
-	shared bool          // sender is the shared carrier's
+	shared bool          // sender belongs to the shared carrier
 	at     time.Duration // when it was put, on the queue's clock
 	slots  int           // 0 for a marker
 	done   func(error)
@@ -72,7 +72,7 @@ func newLane(q *Queue, partition int32) *lane {
 	return l
 }
 
-// health returns the present health of the lane.
+// health returns the current health of the lane.
 func (l *lane) health(now time.Duration) health {
 	if l.isDown.Load() {
 		return down
@@ -88,7 +88,7 @@ func (l *lane) health(now time.Duration) health {
 	return well
 }
 
-// put sends a page. Its done is called later, or at once where the lane is closed.
+// put sends a page. Its done is called later, or at once if the lane is closed.
 func (l *lane) put(p *page) {
 	p.lane = l
 	p.record.Topic = l.q.cfg.Topic
@@ -114,17 +114,17 @@ func (l *lane) send(p *page) {
 	p.sender = s
 	s.pages.Add(1)
 	l.add(p)
-	// The context belongs to no caller: the client fails all records of a partition when the first
-	// one's context ends. Callers watch their own deadlines.
+	// The context must not be a caller's: when the context of a partition's first record ends, the
+	// client fails all records of the partition. Callers watch their own deadlines.
 	s.client.TryProduce(context.Background(), &p.record, p.landed)
 }
 
-// add records a page in flight, after the earlier ones.
+// add records that a page is in flight, after the earlier ones.
 func (l *lane) add(p *page) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.flying.Last()
-	for before != nil && before.at > p.at { // p was sent before, by the shared client
+	for before != nil && before.at > p.at { // p was put earlier, by the shared client
 		before = l.flying.Prev(before)
 	}
 	l.flying.Insert(p, before)
@@ -133,7 +133,7 @@ func (l *lane) add(p *page) {
 	}
 }
 
-// remove must be called with mu held.
+// remove takes a page out of the list. The caller must hold mu.
 func (l *lane) remove(p *page) {
 	l.flying.Remove(p)
 	if first := l.flying.First(); first == nil {
@@ -143,7 +143,7 @@ func (l *lane) remove(p *page) {
 	}
 }
 
-// landed is called by the client when the fate of a page is known.
+// landed is called by the client when the outcome of a page is known.
 func (p *page) landed(_ *kgo.Record, err error) {
 	l, waited := p.lane, p.lane.q.clock()-p.at
 	p.sender.pages.Add(-1)
@@ -189,14 +189,14 @@ func (p *page) landed(_ *kgo.Record, err error) {
 	l.q.landed()
 }
 
-// goesOn reports whether a page of a closed client is sent once more, by the partition's own: the
-// client was closed because of another partition. It may then come twice, like any record. A marker
-// fails: its writer writes another round.
+// goesOn reports whether a page of a closed client is sent again by the partition's own client,
+// because the client was closed for another partition's sake. The page may then be written twice,
+// which is harmless. A marker fails instead, because its writer writes another round.
 func (p *page) goesOn(waited time.Duration) bool {
 	return p.sender.split.Load() && p.slots > 0 && waited < p.lane.q.cfg.DeliveryTimeout && !p.lane.q.closed.Load()
 }
 
-// closedError says why a client was closed that still had a record. mu must be held.
+// closedError says why a client was closed while it had a record. The caller must hold mu.
 func (l *lane) closedError() error {
 	switch {
 	case l.q.closed.Load():
@@ -207,8 +207,8 @@ func (l *lane) closedError() error {
 	return ErrTimeout
 }
 
-// expire splits the shared client where a record of the lane stalls, and fails records of its own
-// client that wait for too long: the client can't take back sent records, so it is closed.
+// expire splits the shared client if a record of the lane stalls. On the lane's own client it fails
+// records that wait too long. The client can't take back sent records, so it is closed for that.
 func (l *lane) expire(now, timeout time.Duration) {
 	l.mu.Lock()
 	first := l.flying.First()
@@ -246,8 +246,8 @@ func (l *lane) led(leader int32, missing error) {
 	l.observe()
 }
 
-// wantsProbe reports whether only trying can tell that the lane is well, and nothing is under way
-// that tries.
+// wantsProbe reports whether only an attempt can show that the lane is healthy, and no attempt is
+// in progress.
 func (l *lane) wantsProbe(now time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -259,7 +259,7 @@ func (l *lane) wantsProbe(now time.Duration) bool {
 	return true
 }
 
-// observe tells when the lane's health has changed.
+// observe logs a change of the lane's health.
 func (l *lane) observe() {
 	l.mu.Lock()
 	h := l.health(l.q.clock())
@@ -274,14 +274,14 @@ func (l *lane) observe() {
 	}
 	l.q.judge()
 	if h == well {
-		l.q.cfg.Logger.Info("a partition takes records", "partition", l.partition)
+		l.q.cfg.Logger.Info("a partition takes records again", "partition", l.partition)
 	} else {
-		l.q.cfg.Logger.Warn("a partition takes no records as it should, others are used", "partition", l.partition,
+		l.q.cfg.Logger.Warn("a partition doesn't take records as it should, so others are used", "partition", l.partition,
 			"health", h.String(), "err", err)
 	}
 }
 
-// reason says why the lane isn't well. mu must be held.
+// reason says why the lane isn't healthy. The caller must hold mu.
 func (l *lane) reason() error {
 	switch {
 	case l.missing != nil:
@@ -294,8 +294,8 @@ func (l *lane) reason() error {
 	return nil
 }
 
-// errSlow is why a partition is slow.
+// errSlow is the reason of a slow partition.
 var errSlow = errors.New("records wait for their acknowledgement")
 
-// probeEvery is how often a partition is tried whose last record failed, or took too long.
+// probeEvery is how often a partition is tried after its last record failed, or took too long.
 const probeEvery = time.Second

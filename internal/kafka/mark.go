@@ -17,14 +17,14 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// markerKey is the key of a record that is a marker, by which a consumer passes over it unread.
+// markerKey is the key of a marker. Consumers skip a record with this key without reading it.
 const markerKey = "marker"
 
-// marks shares rounds of markers among callers. A caller takes part in a round that begins after
-// its call, so that what was acknowledged before the call lies below the round's markers.
+// marks lets callers share rounds of markers. A caller takes part in a round that begins after its
+// call. So everything that was acknowledged before the call comes before the round's markers.
 type marks struct {
 	mu      sync.Mutex
-	next    *round // guarded by mu: callers that wait for the round that is written next
+	next    *round // the round that will be written next, with the callers that wait for it; guarded by mu
 	running bool   // guarded by mu
 }
 
@@ -37,12 +37,12 @@ type round struct {
 
 	mu      sync.Mutex
 	begun   bool         // guarded by mu
-	waiting map[int]bool // guarded by mu: partitions whose marker isn't acknowledged
+	waiting map[int]bool // partitions whose marker isn't acknowledged yet; guarded by mu
 }
 
 // Mark implements seckill.Queue. A partition that takes no marker until ctx ends, or within
-// DeliveryTimeout, fails the call; the error names it. The positions' epochs are -1: brokers don't
-// tell under which epoch they wrote.
+// DeliveryTimeout, fails the call; the error names it. The epochs of the positions are -1, because
+// brokers don't say under which epoch they wrote.
 func (q *Queue) Mark(ctx context.Context) ([]seckill.Position, error) {
 	until := time.Now().Add(q.cfg.DeliveryTimeout)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Before(until) {
@@ -60,8 +60,8 @@ func (q *Queue) Mark(ctx context.Context) ([]seckill.Position, error) {
 	}
 }
 
-// joinRound returns the round that is written next. It outlives the caller's context: others wait
-// for it.
+// joinRound returns the round that will be written next. It lives longer than the caller's context,
+// because others wait for it, too.
 func (q *Queue) joinRound(ctx context.Context, until time.Time) (*round, error) {
 	m := &q.marks
 	m.mu.Lock()
@@ -108,8 +108,8 @@ func (q *Queue) runRounds(ctx context.Context) {
 }
 
 // writeMarkers writes a marker into every partition of the books and of the topic, at once, and
-// waits for all. The books are read anew: a partition that another worker has just registered may
-// have promises.
+// waits for all. The books are read again, because another worker may have registered a partition
+// that has promises already.
 func (q *Queue) writeMarkers(ctx context.Context, r *round) ([]seckill.Position, error) {
 	t := q.topic.Load()
 	if t == nil {
@@ -159,9 +159,9 @@ func (q *Queue) writeMarkers(ctx context.Context, r *round) ([]seckill.Position,
 	return positions, nil
 }
 
-// confirm asks whether the topic is still the one that the markers are said to be of, and has no
-// more partitions than those that got one. A broker acknowledges a record without telling the
-// topic's id, and an old one takes it by the topic's name.
+// confirm checks that the topic is still the one to which the markers belong, and that it has no
+// new partitions without a marker. A broker acknowledges a record without saying the topic's id,
+// and an old broker accepts it by the topic's name.
 func (q *Queue) confirm(ctx context.Context, t *topicState, n int) error {
 	req := kmsg.NewPtrMetadataRequest()
 	topic := kmsg.NewMetadataRequestTopic()
@@ -176,7 +176,7 @@ func (q *Queue) confirm(ctx context.Context, t *topicState, n int) error {
 	}
 	if len(resp.Topics) != 1 || resp.Topics[0].TopicID != t.id || len(resp.Topics[0].Partitions) > n {
 		q.lookNow()
-		return fmt.Errorf("%w: %s was made anew, or has more partitions by now", ErrTopic, q.cfg.Topic)
+		return fmt.Errorf("%w: %s was replaced, or has more partitions now", ErrTopic, q.cfg.Topic)
 	}
 	return nil
 }
@@ -196,7 +196,7 @@ func (r *round) landed(partition int) {
 	delete(r.waiting, partition)
 }
 
-// late returns an error that names the partitions that a round still waits for.
+// late returns an error that names the partitions for which a round still waits.
 func (r *round) late(err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -210,7 +210,7 @@ func (r *round) late(err error) error {
 	return fmt.Errorf("kafka: write a marker to partition %s: %w", strings.Join(names, ", "), err)
 }
 
-// marker makes a marker. told must not block.
+// marker makes a marker. told is called with its outcome, and must not block.
 func (q *Queue) marker(told func(offset int64, err error)) *page {
 	now := time.Now()
 	p := &page{record: kgo.Record{

@@ -343,8 +343,8 @@ func TestOpen_RefusesAnothersTopic(t *testing.T) {
 	})
 }
 
-// TestOpen_ATopicThatWasMadeAnewWhileNoWorkerRan is ours, however many buyers come meanwhile: a
-// gateway puts nothing into it before a worker has registered it.
+// TestOpen_ATopicThatWasMadeAnewWhileNoWorkerRan is ours, no matter how many buyers come meanwhile:
+// a gateway puts nothing into it before a worker has registered it.
 func TestOpen_ATopicThatWasMadeAnewWhileNoWorkerRan(t *testing.T) {
 	_, cfg := broker(t)
 	books := new(kafkatest.Books)
@@ -414,8 +414,8 @@ func (silentBooks) AddPartitions(ctx context.Context, _ seckill.TopicID, _ int32
 	return ctx.Err()
 }
 
-// TestOpen_WhileTheDatabaseIsSilent a gateway puts promises all the same: what the database doesn't
-// say takes none of the time that Kafka may need.
+// TestOpen_WhileTheDatabaseIsSilent a gateway puts promises anyway: waiting for the database takes
+// none of Kafka's time.
 func TestOpen_WhileTheDatabaseIsSilent(t *testing.T) {
 	_, cfg := broker(t)
 	kafkatest.Open(t, cfg, new(kafkatest.Books)) // the topic is there

@@ -10,8 +10,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// spareRecords is by how many records a client's limits lie above Slots: for markers, and because
-// the client counts a record a moment longer than we do.
+// spareRecords is how far a client's limits are above Slots. Markers need room, and the client
+// counts a record slightly longer than we do.
 const spareRecords = 64
 
 // maxBatchBytes is the largest batch of records of one partition, a little below every broker's
@@ -19,13 +19,13 @@ const spareRecords = 64
 const maxBatchBytes = 1_000_000
 
 // producerOptions returns the options of a carrier's client. The client has no timeout for a
-// record, because a timeout wouldn't end one that was sent. The carrier replaces the client
-// instead.
+// record, because a timeout wouldn't stop a record that was already sent. The carrier replaces the
+// client instead.
 func (q *Queue) producerOptions() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerLinger(0), // batches form by themselves while requests are in flight
-		// Pages are mostly digests. Compressing them costs us and the broker more than it saves.
+		kgo.ProducerLinger(0), // while requests are in flight, records collect without a delay
+		// Pages are mostly digests, so compressing them costs more than it saves.
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.MaxBufferedRecords(q.cfg.Slots + spareRecords),
 		kgo.ProducerBatchMaxBytes(maxBatchBytes),
@@ -63,7 +63,7 @@ func (q *Queue) Reserve() error {
 // Release implements seckill.Queue.
 func (q *Queue) Release(slots int) {
 	if slots < 0 || q.reserved.Add(int64(-slots)) < 0 {
-		panic("kafka: slots were given back that nobody had")
+		panic("kafka: slots were given back that were not taken")
 	}
 }
 
@@ -90,8 +90,8 @@ func (q *Queue) Put(shard inventory.ShardID, value []byte, slots int, done func(
 	}
 }
 
-// route returns the shard's lane: the preferred one if it is well, else another one that is, else
-// the least sick. The shards of a sick lane spread over all others.
+// route returns the lane for the shard: the preferred one if it is healthy, otherwise another
+// healthy one, otherwise the least sick one. The shards of a sick lane are spread over all others.
 func (q *Queue) route(shard inventory.ShardID) *lane {
 	lanes := q.usable()
 	n := len(lanes)
@@ -119,7 +119,7 @@ func (q *Queue) usable() []*lane {
 	return lanes[:min(len(lanes), int(q.known.Load()))]
 }
 
-// lane returns the lane of a partition, and makes it and those before it first if need be.
+// lane returns the lane of a partition. If needed, it first makes it, and all lanes before it.
 func (q *Queue) lane(partition int32) *lane {
 	if lanes := *q.lanes.Load(); int(partition) < len(lanes) {
 		return lanes[partition]
@@ -159,7 +159,7 @@ func (q *Queue) finish(p *page, err error) {
 	q.Release(p.slots)
 }
 
-// landed notes that the fate of a record is known and told.
+// landed records that the outcome of a record is known and was passed on.
 func (q *Queue) landed() {
 	if q.inFlight.Add(-1) == 0 && q.closed.Load() {
 		select {
@@ -169,5 +169,5 @@ func (q *Queue) landed() {
 	}
 }
 
-// clock is the time since Open, by the monotonic clock. It is never 0.
+// clock is the time since Open, on the monotonic clock. It is never 0.
 func (q *Queue) clock() time.Duration { return time.Since(q.opened) + 1 }

@@ -11,19 +11,18 @@ import (
 // Progress is how far the workers have read a partition, compared with its log.
 type Progress struct {
 	seckill.Position
-	Start int64 // of the log
-	End   int64 // behind the last record
+	Start int64 // the first offset of the log
+	End   int64 // the offset after the last record
 	Err   error // why the state of the log is unknown
 }
 
 // Behind returns how many records the workers have yet to read.
 func (p *Progress) Behind() int64 { return max(0, p.End-max(p.Next, p.Start)) }
 
-// Lost reports whether the log doesn't match the position: it has lost its end, or records that
-// were not read yet.
+// Lost reports whether the log doesn't match the position: it has lost its tail, or unread records.
 func (p *Progress) Lost() bool { return p.Err == nil && (p.Next > p.End || p.Next < p.Start) }
 
-// errOtherTopic means that the position is of a topic of the same name that is gone.
+// errOtherTopic means that the position belongs to a former topic of the same name.
 var errOtherTopic = errors.New("the position is of another topic of this name")
 
 // Progress returns the progress of each partition of the books. It asks the brokers.

@@ -21,7 +21,7 @@ type Queue struct {
 	// Fixed after Open.
 	cfg    Config
 	books  Books
-	client *kgo.Client // admin calls
+	client *kgo.Client // for admin calls
 	admin  *kadm.Client
 	opened time.Time
 	stop   context.CancelFunc // ends background work
@@ -32,14 +32,14 @@ type Queue struct {
 	// Atomic.
 	topic    atomic.Pointer[topicState] // nil until it was found
 	known    atomic.Int32               // partitions that pages may be put into
-	lanes    atomic.Pointer[[]*lane]    // of partition 0 and on; they only become more
-	down     atomic.Pointer[error]      // why Reserve has nothing to give; nil while it has
+	lanes    atomic.Pointer[[]*lane]    // the lanes of partition 0 and up; their number only grows
+	down     atomic.Pointer[error]      // why Reserve refuses; nil while it doesn't
 	reserved atomic.Int64               // slots that are taken
-	bytes    atomic.Int64               // of records whose done has not returned
+	bytes    atomic.Int64               // bytes of records whose done has not returned
 	inFlight atomic.Int64               // records and markers whose done has not returned
 	closed   atomic.Bool
 
-	shared  carrier        // shared by all partitions, unless they are apart
+	shared  carrier        // the carrier of all partitions, unless apart is set
 	apart   atomic.Bool    // each partition has its own client
 	sharing sharing        // tendLoop's
 	lanesMu sync.Mutex     // held while lanes are added
@@ -49,7 +49,7 @@ type Queue struct {
 	stateMu  sync.Mutex
 	topicErr error    // guarded by stateMu: why the last look at the topic failed
 	booksErr error    // guarded by stateMu: and the last look at the books
-	unsafe   []string // guarded by stateMu: see Unsafe
+	unsafe   []string // see Unsafe; guarded by stateMu
 
 	nudged    chan struct{} // asks for a look; capacity 1
 	found     chan struct{} // closed when the topic was found
@@ -62,8 +62,8 @@ type Queue struct {
 }
 
 // Open returns a queue. It looks for the topic, and reads the books. A worker makes the topic if it
-// is missing. A server that can't be reached, or a partition without a leader, is no error: the
-// queue connects when it can, and Problems tells what is missing. An error means that the
+// is missing. A server that can't be reached, or a partition without a leader, is not an error: the
+// queue connects when it can, and Problems says what is missing. An error means that the
 // configuration is wrong. ctx bounds Open only.
 func Open(ctx context.Context, cfg Config, books Books) (*Queue, error) {
 	if err := cfg.Validate(); err != nil {
@@ -98,10 +98,10 @@ func Open(ctx context.Context, cfg Config, books Books) (*Queue, error) {
 	return q, nil
 }
 
-// openTries is how often Open tries again after an error that may be a wrong configuration.
+// openTries is how often Open tries again after an error that can mean a wrong configuration.
 const openTries = 3
 
-// firstLook returns an error only where waiting doesn't help.
+// firstLook returns an error only if waiting doesn't help.
 func (q *Queue) firstLook(ctx context.Context) error {
 	for try := 1; ; try++ {
 		err := q.look(ctx)
@@ -111,29 +111,29 @@ func (q *Queue) firstLook(ctx context.Context) error {
 		case final(err):
 			return err
 		case !q.cfg.hungUp(err) || ctx.Err() != nil:
-			q.cfg.Logger.Warn("the queue isn't all there yet", "err", err)
+			q.cfg.Logger.Warn("the queue isn't complete yet", "err", err)
 			return nil
 		case try == openTries:
-			return fmt.Errorf("the broker hangs up: does it want TLS, or SASL, or another password? %w", err)
+			return fmt.Errorf("the broker closes the connection: does it need TLS, or SASL, or another password? %w", err)
 		}
-		_ = pause(ctx, firstPause) // cut short is fine too
+		_ = pause(ctx, firstPause) // an early end of the pause is fine
 	}
 }
 
-// Unsafe names settings of the topic that are unsafe for production: one replica, acknowledgements
-// by one replica, unclean elections.
+// Unsafe describes settings of the topic that are unsafe for production: one replica,
+// acknowledgements by one replica, unclean elections.
 func (q *Queue) Unsafe() []string {
 	q.stateMu.Lock()
 	defer q.stateMu.Unlock()
 	return q.unsafe
 }
 
-// Close refuses new records, waits until ctx ends for those in flight, fails the rest, and leaves
-// the consumer group. When it returns every done has been called. Closing twice is the same as
-// once.
+// Close refuses new records, waits for those in flight until ctx ends, fails the rest, and leaves
+// the consumer group. When it returns, every done has been called. A second Close does nothing
+// more.
 func (q *Queue) Close(ctx context.Context) error {
 	q.closeOnce.Do(func() {
-		q.marks.mu.Lock() // a round begins before, or never
+		q.marks.mu.Lock() // a round either began before, or will never begin
 		q.closed.Store(true)
 		q.marks.mu.Unlock()
 		close(q.closing)
@@ -143,7 +143,7 @@ func (q *Queue) Close(ctx context.Context) error {
 		if err := q.settle(ctx); err != nil {
 			q.closeErr = fmt.Errorf("kafka: close with %d records in flight: %w", q.inFlight.Load(), err)
 		}
-		q.lanesMu.Lock() // a lane that is added later is closed from the start
+		q.lanesMu.Lock() // a lane that is added later is closed from the beginning
 		lanes := *q.lanes.Load()
 		q.lanesMu.Unlock()
 		q.shared.close()
@@ -171,8 +171,8 @@ func (q *Queue) settle(ctx context.Context) error {
 	return nil
 }
 
-// inside returns a context that ends also when the queue closes, or when one of ended is closed.
-// The caller must cancel it.
+// inside returns a context that also ends when the queue closes, or when one of the channels in
+// ended is closed. The caller must cancel it.
 func (q *Queue) inside(ctx context.Context, ended <-chan struct{}) (context.Context, context.CancelFunc) {
 	inside, cancel := context.WithCancel(ctx)
 	go func() {

@@ -13,8 +13,8 @@ import (
 type Mechanism string
 
 // The mechanisms. MechanismNone doesn't log in. MechanismPlain sends the password in the clear, so
-// use it with TLS only. With the others the broker proves that it knows the password, and a
-// listener doesn't learn it.
+// use it only with TLS. With the others, the broker proves that it knows the password, and somebody
+// who reads the traffic doesn't learn it.
 const (
 	MechanismNone        Mechanism = ""
 	MechanismPlain       Mechanism = "plain"
@@ -33,7 +33,7 @@ func (s SASL) validate() error {
 	switch s.Mechanism {
 	case MechanismNone:
 		if s.Username != "" || s.Password != "" {
-			return errors.New("a user or a password is given without a SASL mechanism")
+			return errors.New("a user or a password is set, but no SASL mechanism")
 		}
 		return nil
 	case MechanismPlain, MechanismScramSHA256, MechanismScramSHA512:

@@ -20,37 +20,36 @@ type counts struct {
 
 // Stats has the queue's present state and its counters since Open.
 type Stats struct {
-	Slots    int   // the bound
+	Slots    int   // the most slots
 	Reserved int64 // slots that are taken
 	InFlight int64 // records on their way to the broker
 	Bytes    int64 // of the records on their way
 
-	Refused  int64 // Reserve had no slot to give
-	Acked    int64 // Put ended well
-	Failed   int64 // Put ended with an error that the record is not to blame for
-	Rejected int64 // Put ended with one that it is
-	Promises int64 // slots of records that ended well
+	Refused  int64 // calls of Reserve that got no slot
+	Acked    int64 // Puts that succeeded
+	Failed   int64 // Puts that failed for a reason outside of the record
+	Rejected int64 // Puts that failed because of the record itself
+	Promises int64 // slots of acknowledged records
 	Rerouted int64 // records that went to another partition than their shard prefers
 	Splits   int64 // how often partitions got their own clients, because one delayed the others
 	Markers  int64 // markers that were acknowledged
 
-	Polled    int64 // records that Poll returned, or passed over as markers
-	Committed int64 // records below the moves that were passed to Committed
+	Polled    int64 // records that Poll returned, or skipped because they are markers
+	Committed int64 // records in the moves that were passed to Committed
 
-	// Oldest is when the oldest record was produced that was polled and isn't committed yet, on its
-	// producer's clock. It is zero when there is none. Its age shows how far the workers are
-	// behind.
+	// Oldest is when the oldest record that was polled and isn't committed yet was produced, on its
+	// producer's clock. It is zero if there is none. Its age shows how far the workers are behind.
 	Oldest time.Time
 
-	PollErrors int64 // what went wrong while polling, by partition
+	PollErrors int64 // errors while polling, counted by partition
 	TrimErrors int64 // background trims that failed
 	LookErrors int64 // looks at the topic and the books that failed
-	CopyErrors int64 // commits to the group that failed; they are a copy
-	Missing    int64 // records that were gone when their turn came (L2)
+	CopyErrors int64 // failed commits to the group, which are only a copy
+	Missing    int64 // records that no longer existed when they should be read (L2)
 	DataLoss   int64 // other signs that the broker lost what it had acknowledged (L2)
 }
 
-// Stats returns the counters. They are read one after the other, so that sums need not add up while
+// Stats returns the counters. They are read one after the other, so sums may differ slightly while
 // the queue works.
 func (q *Queue) Stats() Stats {
 	var oldest time.Time
@@ -85,14 +84,14 @@ func (q *Queue) Stats() Stats {
 // PartitionState is the state of a partition, as the producer sees it.
 type PartitionState struct {
 	Partition int32
-	Leader    int32         // -1 where there is none
+	Leader    int32         // -1 if there is none
 	Health    string        // well, slow or down
-	Err       error         // why it isn't well
-	Since     time.Time     // since when it is so
+	Err       error         // why it isn't healthy
+	Since     time.Time     // since when it is in this state
 	InFlight  int           // records and markers on their way
 	Waiting   time.Duration // how long the oldest of them has waited
 	Acked     int64         // records and markers that were acknowledged
-	Failed    int64         // and that failed
+	Failed    int64         // records and markers that failed
 }
 
 // Partitions returns the state of each partition that pages are put into.

@@ -12,15 +12,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// metadataMinAge is how soon a client asks again for a partition's new leader. Its default is five
-// seconds, and buyers wait for two.
+// metadataMinAge is the shortest time after which a client asks again for a partition's new leader.
+// Its default is five seconds, but buyers wait only two.
 const metadataMinAge = 250 * time.Millisecond
 
 // clientOptions returns the options of every client of this package.
 func (c Config) clientOptions() []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.ClientID("penstock"),
-		kgo.DisableClientMetrics(), // ours are in Stats
+		kgo.DisableClientMetrics(), // our own metrics are in Stats
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.WithLogger(clientLog{c.Logger}),
 		kgo.DialTimeout(c.DialTimeout),
@@ -40,18 +40,18 @@ func (c Config) clientOptions() []kgo.Opt {
 	return opts
 }
 
-// topicSpec has the settings of a topic that is created if it is missing; an existing topic keeps
-// its own.
+// topicSpec has the settings of a topic that is made if it is missing; an existing topic keeps its
+// own.
 type topicSpec struct {
 	name        string
 	partitions  int
-	replication int // 0: three, or as many as there are brokers
-	minInSync   int // 0: two of three or more replicas, else one
+	replication int // 0: three, or the number of brokers if that is less
+	minInSync   int // 0: two if there are three or more replicas, otherwise 1
 	settings    map[string]string
-	mustExist   bool // another process makes it
+	mustExist   bool // do not make it; another process will
 }
 
-// retentionMS is a Retention as a topic's setting.
+// retentionMS is a Retention in the form of a topic's setting.
 func retentionMS(d time.Duration) string {
 	if d == KeepForever {
 		return "-1"
@@ -59,8 +59,8 @@ func retentionMS(d time.Duration) string {
 	return strconv.FormatInt(d.Milliseconds(), 10)
 }
 
-// findOrMake returns the topic as the cluster knows it. Two processes may both find it missing; one
-// of them makes it, and learns that.
+// findOrMake returns the topic as the cluster knows it. If two processes find it missing, one of
+// them makes it; each learns whether it was the one.
 func (t topicSpec) findOrMake(ctx context.Context, admin *kadm.Client) (_ kadm.TopicDetail, made bool, err error) {
 	for asked := false; ; {
 		listed, err := admin.ListTopics(ctx, t.name)
@@ -81,15 +81,15 @@ func (t topicSpec) findOrMake(ctx context.Context, admin *kadm.Client) (_ kadm.T
 			}
 			asked = true
 		}
-		// Made, but not everywhere known yet.
+		// It was made, but not all brokers know it yet.
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return kadm.TopicDetail{}, made, fmt.Errorf("kafka: wait for topic %s: %w", t.name, err)
 		}
 	}
 }
 
-// logAppendTime has the brokers say when a record was put, not the process that put it: brokers
-// refuse a record from an hour ahead, and delete one by its age.
+// logAppendTime makes the brokers write the time of a record, instead of the process that put it:
+// brokers refuse a record that is an hour ahead, and delete records by their age.
 const logAppendTime = "LogAppendTime"
 
 // make makes the topic, and reports whether it did: another process may have been first.
@@ -121,8 +121,8 @@ func (t topicSpec) make(ctx context.Context, admin *kadm.Client) (made bool, err
 	return err == nil, nil
 }
 
-// wantInSync is the number of replicas that an acknowledgement should need: all but one, of three
-// or more.
+// wantInSync is the number of replicas that an acknowledgement should need: all but one, if there
+// are three or more.
 func wantInSync(replication int) int {
 	if replication >= 3 {
 		return 2
@@ -130,8 +130,8 @@ func wantInSync(replication int) int {
 	return 1
 }
 
-// replicas is how many replicas the topic's partitions have, of the one that has fewest. A
-// partition that can't be told now doesn't count.
+// replicas returns the smallest number of replicas that a partition of the topic has. Partitions
+// without an answer don't count.
 func replicas(topic kadm.TopicDetail) int {
 	fewest := 0
 	for _, p := range topic.Partitions {
@@ -177,40 +177,40 @@ func (t topicSpec) checkInSync(topic kadm.TopicDetail, settings map[string]strin
 		return fmt.Errorf("kafka: topic %s: min.insync.replicas: %w", t.name, err)
 	}
 	if have < want {
-		return fmt.Errorf("%w: %s has min.insync.replicas %d with %d replicas, so that an acknowledgement may stand for fewer than %d: "+
+		return fmt.Errorf("%w: %s has min.insync.replicas %d with %d replicas, so an acknowledgement may come from fewer than %d: "+
 			"raise it in the topic's configuration", ErrTopic, t.name, have, replication, want)
 	}
 	return nil
 }
 
-// leastRetention is the shortest retention that gives an operator time to bring workers back.
+// leastRetention is the shortest retention that gives an operator time to start workers again.
 const leastRetention = 24 * time.Hour
 
-// unsafeSettings says which of a topic's settings are no good for production. policy is the cleanup
-// policy it should have.
+// unsafeSettings describes which of a topic's settings are not safe for production. policy is the
+// cleanup policy that it should have.
 func unsafeSettings(topic kadm.TopicDetail, settings map[string]string, policy string) []string {
 	var out []string
 	say := func(format string, args ...any) {
 		out = append(out, "topic "+topic.Topic+": "+fmt.Sprintf(format, args...))
 	}
 	if n := replicas(topic); n < 3 {
-		say("%d of 3 replicas: what one disk loses, or one restart takes away, is lost or stands still", n)
+		say("%d of 3 replicas: if one disk is lost, its records are lost; if one broker restarts, its partitions stand still", n)
 	}
 	if v := settings["min.insync.replicas"]; v == "1" {
-		say("min.insync.replicas is 1: an acknowledgement stands for a single disk")
+		say("min.insync.replicas is 1: an acknowledgement means a single disk")
 	}
 	if settings["unclean.leader.election.enable"] == "true" {
 		say("unclean.leader.election.enable is true: an election may forget what was acknowledged")
 	}
 	if v, told := settings["message.timestamp.type"]; told && v != logAppendTime {
-		say("message.timestamp.type is %s, should be %s: what a machine with a wrong clock puts is refused, or deleted early", v, logAppendTime)
+		say("message.timestamp.type is %s, should be %s: records with a wrong clock are refused, or deleted early", v, logAppendTime)
 	}
 	if v, told := settings["cleanup.policy"]; told && v != policy {
 		say("cleanup.policy is %s, should be %s", v, policy)
 	}
 	if ms, err := strconv.ParseInt(settings["retention.ms"], 10, 64); err == nil && policy == "delete" && ms >= 0 {
 		if d := time.Duration(ms) * time.Millisecond; d < leastRetention {
-			say("retention.ms is %v: records older than that are deleted, read or not", d)
+			say("retention.ms is %v: older records are deleted, even if nobody has read them", d)
 		}
 	}
 	return out

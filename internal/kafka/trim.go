@@ -7,10 +7,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 )
 
-// Trim deletes the records below the positions in the books, but for the last one of each
-// partition. That one stays because a broker may know a partition's end only from its last record:
-// an emptied log would begin at offset 0 again after a crash, below the position. Disk space comes
-// back a segment at a time.
+// Trim deletes the records below the positions in the books, except the last one of each partition.
+// A broker may know a partition's end only from its last record: after a crash, an emptied log
+// would begin at offset 0 again, below the position. Disk space is freed a segment at a time.
 func (q *Queue) Trim(ctx context.Context) error {
 	positions, err := q.positions(ctx)
 	if err != nil {
@@ -54,7 +53,7 @@ func (q *Queue) trimLoop(ctx context.Context) {
 	for pause(ctx, q.cfg.TrimEvery) == nil {
 		if err := q.Trim(ctx); err != nil && ctx.Err() == nil {
 			q.counts.trimErrors.Add(1)
-			q.cfg.Logger.Warn("can't delete what the workers have committed; the log grows", "err", err)
+			q.cfg.Logger.Warn("can't delete the records that the workers have committed; the log grows", "err", err)
 		}
 	}
 }

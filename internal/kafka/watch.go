@@ -16,22 +16,22 @@ import (
 // topicState is the topic as a look found it. It does not change.
 type topicState struct {
 	id      seckill.TopicID
-	leaders []int32       // of each partition; -1 where there is none
-	missing []error       // why there is none
-	gone    chan struct{} // closed when another topic was found in its place
-	anew    bool          // it was found in the place of another one, and that was counted
-	adopted bool          // it is ours as soon as a worker has registered it (Config.Claim)
+	leaders []int32       // the leader of each partition; -1 if there is none
+	missing []error       // why there is no leader
+	gone    chan struct{} // closed when another topic was found in the place of this one
+	anew    bool          // it was found in the place of another topic, and that was counted
+	adopted bool          // it belongs to this installation as soon as a worker has registered it (Config.Claim)
 }
 
 const (
-	// lookAgain is how often the cluster and the books are looked at while something is amiss.
+	// lookAgain is how often the cluster and the books are looked at while there is a problem.
 	lookAgain = time.Second
 	// tendEvery is how often the lanes are looked at. It is far below StallAfter.
 	tendEvery = 200 * time.Millisecond
 )
 
-// look reads the state of the topic and the positions in the database. It updates the parts that it
-// could read, and keeps the others.
+// look reads the state of the topic and the positions in the database. It updates what it could
+// read, and keeps the rest.
 func (q *Queue) look(ctx context.Context) error {
 	topicErr := q.lookAtTopic(ctx)
 	var booksErr error
@@ -45,8 +45,8 @@ func (q *Queue) look(ctx context.Context) error {
 	return errors.Join(topicErr, booksErr)
 }
 
-// lookAtTopic finds the topic and checks it when it is another one than before. Each
-// step has a time of its own: a database that is silent takes none of what Kafka may need.
+// lookAtTopic finds the topic, and checks it if it is not the same as before. Each step has its own
+// timeout, so that a silent database doesn't use up Kafka's time.
 func (q *Queue) lookAtTopic(ctx context.Context) error {
 	adopt, err := q.claim(ctx)
 	if err != nil {
@@ -82,9 +82,9 @@ func (q *Queue) lookAtTopic(ctx context.Context) error {
 	return nil
 }
 
-// findTopic returns the topic as the cluster knows it. A worker makes it if it is missing, and
-// learns that it did. A gateway doesn't: pages that its clients still have would be in the new
-// topic before any worker knows it, see checkOurs.
+// findTopic returns the topic as the cluster knows it. A worker makes it if it is missing. A
+// gateway doesn't: pages that its clients still have would be written to the new topic before any
+// worker knows it (see checkOurs).
 func (q *Queue) findTopic(ctx context.Context) (spec topicSpec, detail kadm.TopicDetail, made bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
 	defer cancel()
@@ -97,8 +97,9 @@ func (q *Queue) findTopic(ctx context.Context) (spec topicSpec, detail kadm.Topi
 	return spec, detail, made, err
 }
 
-// claim asks whose the cluster is, before anything is done in it. A gateway goes on where nobody
-// can tell: promises may be put while the database is away, and a worker doesn't read then.
+// claim checks to which installation the cluster belongs, before anything is done in it. If nobody
+// can tell, a gateway goes on: promises may be put while the database can't be reached, and a
+// worker doesn't read then.
 func (q *Queue) claim(ctx context.Context) (adopt bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
 	defer cancel()
@@ -117,15 +118,15 @@ func (q *Queue) claim(ctx context.Context) (adopt bool, err error) {
 		return false, fmt.Errorf("kafka: brokers %v: %w", q.cfg.Brokers, err)
 	}
 	if err != nil && q.cfg.Worker {
-		return false, fmt.Errorf("kafka: look whose the cluster is: %w", err)
+		return false, fmt.Errorf("kafka: look to which installation the cluster belongs: %w", err)
 	}
 	return adopt, nil
 }
 
-// checkOurs refuses a topic with records that the books don't know. A record is put only where a
-// worker has registered the topic, or has just made it, so they are another installation's: a
-// worker would take the partitions from its workers. Clusters may have the same id, where it was
-// copied from an example.
+// checkOurs refuses a topic with records that the books don't know. Records are put only into a
+// topic that a worker has registered or has just made. So these records belong to another
+// installation, and a worker would take the partitions away from its workers. The id of the cluster
+// is not enough: clusters may have the same id if it was copied from an example.
 func (q *Queue) checkOurs(ctx context.Context, t *topicState) error {
 	known, err := q.booked(ctx, t)
 	if err != nil || known {
@@ -135,14 +136,14 @@ func (q *Queue) checkOurs(ctx context.Context, t *topicState) error {
 	if err != nil || !recorded {
 		return err
 	}
-	// The records may be newer than the answer of the books, and another worker about to register
-	// the topic.
+	// The records may be newer than the answer of the books, or another worker may be about to
+	// register the topic.
 	for until := time.Now().Add(registering); ; {
 		if known, err = q.booked(ctx, t); err != nil || known {
 			return err
 		}
 		if !time.Now().Before(until) {
-			return fmt.Errorf("kafka: brokers %v: %w: the topic %s has records, and the database knows nothing of it",
+			return fmt.Errorf("kafka: brokers %v: %w: the topic %s has records, and the database doesn't know it",
 				q.cfg.Brokers, seckill.ErrForeign, q.cfg.Topic)
 		}
 		if err := pause(ctx, firstPause); err != nil {
@@ -151,12 +152,11 @@ func (q *Queue) checkOurs(ctx context.Context, t *topicState) error {
 	}
 }
 
-// registering is how long a worker may take from the first look at a topic until it has registered
-// it.
+// registering is how long a worker may take, from its first look at a topic, to register it.
 const registering = time.Second
 
-// booked reports whether the books know the topic, or may: a gateway waits for a worker where they
-// know none, and goes on where they can't be read.
+// booked reports whether the books know the topic, or might know it. If they know no topic, a
+// gateway waits for a worker. If they can't be read, it goes on.
 func (q *Queue) booked(ctx context.Context, t *topicState) (bool, error) {
 	positions, err := q.positions(ctx)
 	if !q.cfg.Worker && (err != nil || len(positions) == 0) {
@@ -184,22 +184,22 @@ func (q *Queue) recorded(ctx context.Context, t *topicState) (bool, error) {
 	return false, nil
 }
 
-// adopt makes t the known topic.
+// adopt makes t the topic of this queue.
 func (q *Queue) adopt(old, t *topicState) {
 	switch {
 	case old == nil:
 	case old.id == t.id:
 		t.gone, t.anew = old.gone, old.anew
 		if len(t.leaders) > len(old.leaders) {
-			q.part(q.shared.current()) // it doesn't know the new ones
+			q.part(q.shared.current()) // it doesn't know the new partitions
 		}
 	default:
-		q.cfg.Logger.Error("the topic was made anew: what the old one had and no worker had read is gone",
+		q.cfg.Logger.Error("the topic was replaced: records of the old one that no worker had read are gone",
 			"topic", q.cfg.Topic)
 		q.counts.dataLoss.Add(1)
 		t.anew = true
 		q.setKnown(0)        // until a worker has registered it, see checkOurs
-		q.shared.retire(nil) // it knows the topic by its id
+		q.shared.retire(nil) // it knows the topic by its former id
 		for _, l := range *q.lanes.Load() {
 			l.own.retire(nil)
 		}
@@ -217,12 +217,12 @@ func (q *Queue) adopt(old, t *topicState) {
 		if i < len(t.leaders) {
 			l.led(t.leaders[i], t.missing[i])
 		} else {
-			l.led(-1, errors.New("the topic doesn't have it"))
+			l.led(-1, errors.New("the topic doesn't have this partition"))
 		}
 	}
 }
 
-// check looks whether the topic can be trusted.
+// check looks whether the topic is safe to use.
 func (q *Queue) check(ctx context.Context, spec topicSpec, detail kadm.TopicDetail) error {
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
 	defer cancel()
@@ -260,7 +260,7 @@ func (q *Queue) setKnown(n int) {
 	q.known.Store(int32(n))
 }
 
-// judge decides whether Reserve has anything to give.
+// judge decides whether Reserve may give slots.
 func (q *Queue) judge() {
 	lanes, now := q.usable(), q.clock()
 	if slices.ContainsFunc(lanes, func(l *lane) bool { return l.health(now) != down }) {
@@ -300,7 +300,7 @@ func (q *Queue) lookLoop(ctx context.Context) {
 			return
 		case <-q.nudged:
 			timer.Stop()
-			if pause(ctx, metadataMinAge) != nil { // the client knows nothing newer sooner
+			if pause(ctx, metadataMinAge) != nil { // the client learns nothing newer before that
 				return
 			}
 		case <-timer.C:
@@ -316,8 +316,8 @@ func (q *Queue) lookLoop(ctx context.Context) {
 			if errors.Is(err, seckill.ErrForeign) && q.cfg.OnForeign != nil {
 				q.cfg.OnForeign(err)
 			}
-			if err.Error() != said { // an outage is told once
-				q.cfg.Logger.Warn("the queue isn't all there", "err", err)
+			if err.Error() != said { // an outage is logged once
+				q.cfg.Logger.Warn("the queue isn't complete", "err", err)
 			}
 			said = err.Error()
 		}
@@ -348,7 +348,7 @@ func (q *Queue) tendLoop(ctx context.Context) {
 	}
 }
 
-// Problems describes the queue's faults. It is empty if there are none.
+// Problems describes what is wrong with the queue. It is empty if nothing is wrong.
 func (q *Queue) Problems() []string {
 	q.stateMu.Lock()
 	topicErr, booksErr := q.topicErr, q.booksErr

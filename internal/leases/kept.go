@@ -15,24 +15,24 @@ import (
 	"github.com/penstock/penstock/limiter"
 )
 
-// Kept is a pool that remembers in a file how much of its day's quota each key has used, for a
-// Redis that forgets with its process. It is safe for concurrent use, but for Save, of which there
-// is one call at a time.
+// Kept is a pool that remembers in a file how much of its day's quota each key has used. It is for
+// the embedded Redis, which forgets when its process ends. It is safe for concurrent use, but only
+// one Save may run at a time.
 //
-// The file has lines of JSON, each with the keys that had changed; the first one has all of them.
-// When the other lines are longer than that, the whole file is written again.
+// The file has lines of JSON, each with the changed keys; the first line has all keys. When the
+// other lines together are longer than the first, the whole file is written again.
 type Kept struct {
 	pool limiter.Pool // fixed
 	path string       // fixed
 
-	first, others int64 // bytes of the file's first line, 0 to write it anew, and of its other lines; of Save
+	first, others int64 // bytes of the file's first line (0: write it again) and of its other lines; used only by Save
 
 	mu    sync.Mutex
 	days  map[string]limiter.DayUse // guarded by mu
-	fresh map[string]limiter.DayUse // of days, what the file has not; guarded by mu
+	fresh map[string]limiter.DayUse // the entries of days that the file doesn't have yet; guarded by mu
 	last  int64                     // the latest day; guarded by mu
-	swept int64                     // the latest day on which older ones were dropped; guarded by mu
-	full  int64                     // keys that found no room; guarded by mu
+	swept int64                     // the latest day on which old days were dropped; guarded by mu
+	full  int64                     // keys for which there was no room; guarded by mu
 }
 
 // MaxKept is how many keys are remembered. Other keys begin at zero when the process starts.
@@ -41,9 +41,8 @@ const MaxKept = 1 << 16
 // maxKeptBytes bounds the file that is read.
 const maxKeptBytes = 64 << 20
 
-// Keep returns a pool that goes on where the file was written last. There may be none yet. The pool
-// is good after an error, too: it lacks what could not be read, and the next Save writes the file
-// anew.
+// Keep returns a pool that continues with the data of the file, if there is one. The pool is usable
+// even after an error: it lacks what could not be read, and the next Save writes the file again.
 func Keep(pool limiter.Pool, path string) (*Kept, error) {
 	k := &Kept{pool: pool, path: path, days: make(map[string]limiter.DayUse), fresh: make(map[string]limiter.DayUse)}
 	info, err := os.Stat(path)
@@ -72,8 +71,8 @@ func Keep(pool limiter.Pool, path string) (*Kept, error) {
 	return k, nil
 }
 
-// read takes the lines of a file. The last one may be half there: its process was killed. A damaged
-// one is left out. After either the file is not gone on with.
+// read takes the lines of a file. The last line may be incomplete, because the process was killed.
+// A damaged line is left out. In both cases the file is not continued, but written again.
 func (k *Kept) read(text []byte) error {
 	var damage error
 	number, whole := 0, true
@@ -101,7 +100,7 @@ func (k *Kept) read(text []byte) error {
 	return damage
 }
 
-// sweep drops what is known of days that are over; zones are at most a day apart.
+// sweep drops the data of days that are over. Time zones differ by at most a day.
 func (k *Kept) sweep() {
 	maps.DeleteFunc(k.days, func(_ string, old limiter.DayUse) bool { return old.Day < k.last-1 })
 }
@@ -178,9 +177,9 @@ func (k *Kept) Save() error {
 		write = k.replace
 	}
 	if err := write(fresh); err != nil {
-		k.first = 0 // half a line may be there
+		k.first = 0 // an incomplete line may be there
 		k.mu.Lock()
-		maps.Copy(fresh, k.fresh) // what is newer
+		maps.Copy(fresh, k.fresh) // the newer entries
 		k.fresh = fresh
 		k.mu.Unlock()
 		return fmt.Errorf("keep the days' quotas: %w", err)
@@ -188,7 +187,7 @@ func (k *Kept) Save() error {
 	return nil
 }
 
-// leastOthers is how much is added at least to a file before it is written again.
+// leastOthers is the least number of bytes that are added to a file before it is written again.
 const leastOthers = 1 << 20
 
 // add adds a line to the file.

@@ -39,10 +39,10 @@ func New(run Runner) *Pool {
 }
 
 const (
-	// groups is the number of hash tags of the keys. So a Cluster's nodes share the work, and one
-	// server gets at most that many calls in a write.
+	// groups is the number of hash tags of the keys. With them, the nodes of a Cluster share the
+	// work, and one server gets at most this many calls in a write.
 	groups = 8
-	// maxKeys bounds the keys of one call, because Redis serves nothing else meanwhile.
+	// maxKeys bounds the keys of one call, because Redis serves no other call meanwhile.
 	maxKeys = 500
 
 	inArgs, outArgs = 19, 6
@@ -95,14 +95,14 @@ type Report struct {
 	Text string
 }
 
-// Board has the texts of one kind that nodes leave for one another.
+// Board has the texts of one kind that nodes store for one another.
 type Board struct {
 	Name string
-	Life time.Duration // how long a text is returned
+	Life time.Duration // how long after its storing a text is returned
 }
 
-// Share leaves a node's text with the others', and returns all of them. An empty text removes the
-// node's; without a node it only reads.
+// Share stores a node's text with the texts of the others, and returns all of them. An empty text
+// removes the node's own; without a node it only reads.
 func (p *Pool) Share(ctx context.Context, board Board, node, text string) ([]Report, error) {
 	life := strconv.FormatInt(board.Life.Milliseconds(), 10)
 	calls := []inventory.ScriptCall{{Keys: []string{board.Name}, Args: []string{node, text, life}}}
@@ -143,7 +143,7 @@ func take(asks []limiter.Ask, places []int, reply []string) error {
 	return nil
 }
 
-// groupOf is the group of a key, the same on every node.
+// groupOf is the group of a key. It is the same on every node.
 func groupOf(key string) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(key)) // never fails

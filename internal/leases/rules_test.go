@@ -59,7 +59,7 @@ func TestReplies(t *testing.T) {
 	}
 }
 
-// heard is a pool that notes what callers knew.
+// heard is a pool that records what callers knew.
 type heard []limiter.DayUse
 
 func (h *heard) Exchange(_ context.Context, asks []limiter.Ask) error {

@@ -1,6 +1,6 @@
-// Package list is a doubly linked list whose elements bring their own links, so that putting one
-// in allocates nothing. container/list allocates an element for each value, which a line that every
-// purchase goes through can't afford.
+// Package list is a doubly linked list whose elements have their own links, so that adding one
+// allocates nothing. container/list allocates an element for each value, and that would be too slow
+// for a line through which every purchase goes.
 //
 //	type seat struct {
 //		links list.Links[seat]
@@ -12,16 +12,16 @@
 //	var waiting list.List[seat, *seat]
 //	waiting.Push(s)
 //
-// It promises that nothing but First, Last and walking depends on how long the list is. It does not
-// promise anything to several goroutines at once: whoever has the list locks it.
+// It promises that only First, Last and iterating depend on the length of the list. It is not safe
+// for concurrent use: the owner of a list must lock it.
 //
-// Invariants: an element is in one list at most; one that is in none has no neighbours.
+// Invariants: an element is in at most one list; an element outside of a list has no neighbours.
 package list
 
-// Links are the places of an element in a list. The zero value is in none.
+// Links are the places of an element in a list. The zero value is in no list.
 type Links[T any] struct{ prev, next *T }
 
-// Element is a pointer to what may be in a list.
+// Element is a pointer to a value that can be in a list.
 type Element[T any] interface {
 	*T
 	// Links returns the element's links, always the same.
@@ -37,22 +37,23 @@ type List[T any, E Element[T]] struct {
 // Len returns how many elements there are.
 func (l *List[T, E]) Len() int { return l.n }
 
-// First returns the first element, nil where there is none.
+// First returns the first element, or nil if there is none.
 func (l *List[T, E]) First() *T { return l.first }
 
-// Last returns the last element, nil where there is none.
+// Last returns the last element, or nil if there is none.
 func (l *List[T, E]) Last() *T { return l.last }
 
-// Next returns the element behind e, nil behind the last one.
+// Next returns the element after e, or nil after the last one.
 func (l *List[T, E]) Next(e *T) *T { return E(e).Links().next }
 
-// Prev returns the element before e, nil before the first one.
+// Prev returns the element before e, or nil before the first one.
 func (l *List[T, E]) Prev(e *T) *T { return E(e).Links().prev }
 
-// Push puts an element behind the last one. It must be in no list.
+// Push adds an element at the end. It must be in no list.
 func (l *List[T, E]) Push(e *T) { l.Insert(e, l.last) }
 
-// Insert puts an element behind another one, or first where before is nil. It must be in no list.
+// Insert adds an element after another one, or at the beginning if before is nil. It must be in no
+// list.
 func (l *List[T, E]) Insert(e, before *T) {
 	links := E(e).Links()
 	links.prev = before
@@ -70,7 +71,7 @@ func (l *List[T, E]) Insert(e, before *T) {
 	l.n++
 }
 
-// Remove takes an element of the list out.
+// Remove takes an element out of the list.
 func (l *List[T, E]) Remove(e *T) {
 	links := E(e).Links()
 	if links.prev == nil {

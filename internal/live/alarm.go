@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Alarms raises and clears findings: a condition has to hold for a while, and to be over for a
-// while. It is used by one goroutine; NewAlarms makes one.
+// Alarms raises and clears findings: a condition must hold for a while before it is raised, and be
+// over for a while before it is cleared. It is used by one goroutine; NewAlarms makes one.
 type Alarms struct {
 	kinds map[string]Kind
 	ranks map[string]int       // of the kinds, the causes first
@@ -19,14 +19,14 @@ type Alarms struct {
 type alarm struct {
 	finding Finding
 	since   time.Time // when it began to hold
-	over    time.Time // when it was seen last
+	over    time.Time // when it was last seen
 	raised  bool
 }
 
-// maxAlarms bounds how many conditions are followed; Find tells at most 20 of each kind at a time.
+// maxAlarms bounds how many conditions are followed. Find returns at most 20 of each kind.
 const maxAlarms = 1_000
 
-// NewAlarms returns alarms of which none is raised.
+// NewAlarms returns an Alarms without raised alarms.
 func NewAlarms() *Alarms {
 	a := &Alarms{kinds: make(map[string]Kind), ranks: make(map[string]int), open: make(map[[2]string]*alarm)}
 	for i, k := range Kinds() {
@@ -35,8 +35,8 @@ func NewAlarms() *Alarms {
 	return a
 }
 
-// Step takes the findings of now. It returns the alarms that are raised, the worst first, and those
-// that were raised or have cleared just now.
+// Step takes the findings of now. It returns the raised alarms, the worst first, and the changes:
+// alarms that were raised or cleared just now.
 func (a *Alarms) Step(found []Finding, now time.Time) (raised []Finding, news []Alarm) {
 	for i := range found {
 		key := [2]string{found[i].Kind, found[i].Subject}
@@ -80,7 +80,7 @@ func (a *Alarms) Step(found []Finding, now time.Time) (raised []Finding, news []
 }
 
 // sort sorts raised alarms, the worst first. Within a severity one of each kind comes before the
-// second of any kind: there is room for a few lines, and ten lost nodes must not hide other alarms.
+// second of any kind: only a few lines may be shown, and ten lost nodes must not hide other alarms.
 func (a *Alarms) sort(raised []Finding) {
 	slices.SortFunc(raised, a.worseFirst)
 	met := make(map[string]int)

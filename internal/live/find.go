@@ -11,9 +11,9 @@ import (
 
 // Severities.
 const (
-	Critical = "critical" // buyers notice, or will soon, or a law is broken
+	Critical = "critical" // buyers notice it, or soon will, or a law is broken
 	Warning  = "warning"  // an operator should look today
-	Info     = "info"     // not as usual, and meant so
+	Info     = "info"     // not as usual, but intended
 )
 
 // The kinds of findings.
@@ -54,8 +54,8 @@ const (
 	KindPayRefused     = "payments-refused"
 )
 
-// Kind is a kind of findings: its severity, and when it is reported. A condition has to hold for
-// Raise until an alarm is raised, and to be over for Clear until it has cleared.
+// Kind is a kind of findings: its severity, and when it is reported. An alarm is raised when a
+// condition has held for Raise, and cleared when it has been over for Clear.
 type Kind struct {
 	Kind     string
 	Severity string
@@ -95,20 +95,20 @@ const (
 	lagNoticed   = 1_000 // records: a smaller lag is a few batches
 	recordOld    = 30 * time.Second
 	errorsShare  = 0.01
-	errorsLeast  = 5.0 // per second: below it, one is a large share
+	errorsLeast  = 5.0 // per second: below this rate, a single error is a large share
 	limitedShare = 0.5
 	limitedLeast = 10.0 // per second
 	maxOfKind    = 20
 
 	MoneyOldAfter = 24 * time.Hour   // for how long money may be due before it is a finding
 	SwitchGetsOld = 24 * time.Hour   // for how long a switch may be set without an end
-	UnreadyBefore = 15 * time.Minute // how long before its start a sale has to be ready
+	UnreadyBefore = 15 * time.Minute // how long before its start a sale must be ready
 )
 
 // Facts has the data that findings need besides the snapshot.
 type Facts struct {
-	Partial string           // why the other nodes' frames can't be read; ""
-	Broken  map[string]int64 // counters that must be 0, without those that are 0
+	Partial string           // why the frames of the other nodes can't be read; "" if they can
+	Broken  map[string]int64 // counters that must be 0 and are not
 	// Failures are the problem codes with a status of 500 or above.
 	Failures   map[string]bool
 	Limited    string // the problem code of a limit's refusal
@@ -148,7 +148,7 @@ func (f *finder) add(one Finding) {
 	f.out = append(f.out, one)
 }
 
-// Find returns the findings of this moment, however short. It returns at most 20 of a kind.
+// Find returns the findings of this moment, even very short ones. It returns at most 20 of a kind.
 func Find(s *Snapshot, facts *Facts) []Finding {
 	f := &finder{kinds: make(map[string]Kind), count: make(map[string]int)}
 	for _, k := range Kinds() {
@@ -168,7 +168,7 @@ func Find(s *Snapshot, facts *Facts) []Finding {
 }
 
 func (f *finder) servers(s *Snapshot) {
-	away := make(map[string]bool) // as a whole
+	away := make(map[string]bool) // servers that can't be reached at all
 	for i := range s.Servers {
 		if server := &s.Servers[i]; server.Instance == "" && server.State == ServerAway {
 			away[server.Server] = true
@@ -176,7 +176,7 @@ func (f *finder) servers(s *Snapshot) {
 	}
 	for i := range s.Servers {
 		server := &s.Servers[i]
-		if server.State == ServerOK || server.Instance != "" && away[server.Server] { // its parts say nothing more
+		if server.State == ServerOK || server.Instance != "" && away[server.Server] { // findings about its parts would add nothing
 			continue
 		}
 		kind, does := KindServerDegraded, "isn't well"
@@ -237,7 +237,7 @@ func (f *finder) nodes(s *Snapshot, facts *Facts) {
 		if n.Lost {
 			f.add(Finding{
 				Kind: KindNodeLost, Subject: n.Node, Ctl: "penstock ctl nodes remove " + n.Node,
-				Text: fmt.Sprintf("%s hasn't been heard for %.1f seconds, and said no goodbye.", n.Node, n.Age),
+				Text: fmt.Sprintf("%s hasn't been heard for %.1f seconds, and did not stop cleanly.", n.Node, n.Age),
 			})
 			continue
 		}
@@ -254,13 +254,13 @@ func (f *finder) nodes(s *Snapshot, facts *Facts) {
 	}
 	if len(s.Nodes) > 0 && gateways == 0 {
 		f.add(Finding{
-			Kind: KindNoGateway, Subject: "gateways", Ctl: "penstock ctl nodes list", Text: "No gateway takes buyers.",
+			Kind: KindNoGateway, Subject: "gateways", Ctl: "penstock ctl nodes list", Text: "No gateway serves buyers.",
 		})
 	}
 	if len(s.Nodes) > 0 && workers == 0 {
 		f.add(Finding{
 			Kind: KindNoWorker, Subject: "workers", Ctl: "penstock ctl nodes list",
-			Text: "No worker is there: purchases are promised, and no order is made.",
+			Text: "No worker is alive: purchases are promised, but no orders are made.",
 		})
 	}
 	if len(versions) > 1 {
@@ -277,12 +277,12 @@ func (f *finder) nodes(s *Snapshot, facts *Facts) {
 	}
 }
 
-// node is about a node that lives.
+// node finds what is wrong with a live node.
 func (f *finder) node(n *Node) {
 	if n.Unseen {
 		f.add(Finding{
 			Kind: KindNodeUnseen, Subject: n.Node, Ctl: "penstock ctl nodes list",
-			Text: n.Node + " lives, but its numbers don't come: it can't reach Redis, or has no time for anything.",
+			Text: n.Node + " is alive, but its numbers don't come: it can't reach Redis, or it is overloaded.",
 		})
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.Breakers)) {
@@ -294,13 +294,13 @@ func (f *finder) node(n *Node) {
 	if n.Draining {
 		f.add(Finding{
 			Kind: KindNodeDraining, Subject: n.Node, Ctl: "penstock ctl nodes undrain " + n.Node,
-			Text: n.Node + " takes no new buyers: it drains.",
+			Text: n.Node + " takes no new buyers, because it is drained.",
 		})
 	}
 	if n.Behind {
 		f.add(Finding{
 			Kind: KindNodeBehind, Subject: n.Node, Ctl: "penstock ctl settings show",
-			Text: n.Node + " doesn't have the newest settings in force.",
+			Text: n.Node + " doesn't use the newest settings yet.",
 		})
 	}
 	if n.Level > "D0" {
@@ -315,8 +315,8 @@ func (f *finder) node(n *Node) {
 	}
 }
 
-// startGrace is how long an installation whose processes all have just started may take until its
-// shards are open.
+// startGrace is how long an installation may take to open its shards after all its processes have
+// started.
 const startGrace = 10 * time.Second
 
 func (f *finder) shards(s *Snapshot) {
@@ -330,7 +330,7 @@ func (f *finder) shards(s *Snapshot) {
 	if s.Shards.Rebuilding > 0 {
 		f.add(Finding{
 			Kind: KindShardsRebuilt, Subject: "shards", Ctl: "penstock audit",
-			Text: fmt.Sprintf("%s being rebuilt: their items are sold again in moments.", countOf(s.Shards.Rebuilding, "shard is", "shards are")),
+			Text: fmt.Sprintf("%s being rebuilt: their items are on sale again soon.", countOf(s.Shards.Rebuilding, "shard is", "shards are")),
 		})
 	}
 }
@@ -347,7 +347,7 @@ func (f *finder) queue(s *Snapshot) {
 	if q.Lag != nil && *q.Lag > lagNoticed && q.CatchUp == nil {
 		f.add(Finding{
 			Kind: KindLagGrowing, Subject: "queue", Ctl: "penstock ctl nodes list",
-			Text: fmt.Sprintf("%d records wait for the workers, and it doesn't get fewer.", *q.Lag),
+			Text: fmt.Sprintf("%d records wait for the workers, and the number doesn't fall.", *q.Lag),
 		})
 	}
 	if q.Oldest != nil && *q.Oldest > recordOld.Seconds() {
@@ -384,7 +384,7 @@ func (f *finder) switches(s *Snapshot) {
 	}
 }
 
-// books is about stock and money.
+// books finds what is wrong with stock and money.
 func (f *finder) books(s *Snapshot, facts *Facts) {
 	for _, u := range facts.Unbalanced {
 		f.add(Finding{
@@ -401,7 +401,7 @@ func (f *finder) books(s *Snapshot, facts *Facts) {
 	if facts.MoneyOld && len(s.Money) > 0 {
 		f.add(Finding{
 			Kind: KindMoneyOld, Subject: "refunds", Ctl: "penstock ctl refunds list",
-			Text: fmt.Sprintf("Money has been due back for more than %.0f hours.", MoneyOldAfter.Hours()),
+			Text: fmt.Sprintf("Refunds have been due for more than %.0f hours.", MoneyOldAfter.Hours()),
 		})
 	}
 }
@@ -502,7 +502,7 @@ func (f *finder) hops(s *Snapshot) {
 		}
 		f.add(Finding{
 			Kind: KindHopLate, Subject: h.Hop, Ctl: "penstock check",
-			Text: fmt.Sprintf("The hop %s (%s) takes longer than %.1f seconds.", h.Hop, hopText(h.Hop), h.Deadline/1000),
+			Text: fmt.Sprintf("The step %s (%s) takes longer than %.1f seconds.", h.Hop, hopText(h.Hop), h.Deadline/1000),
 		})
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Frame is one node's report of a second. Nodes share their frames with all admin listeners. Rates
-// are of the node's last full second; Latency and Hops are of its last ten.
+// are of the node's last full second; Latency and Hops cover its last ten.
 type Frame struct {
 	Node       Node             `json:"node"` // Age, Lost and Behind are filled in by the reader
 	All        Rates            `json:"all"`  // of the node
@@ -60,7 +60,7 @@ type FrameLimit struct {
 	Allowed  float64 `json:"allowed"`
 	Refused  float64 `json:"refused"`
 	Shadowed float64 `json:"shadowed,omitempty"`
-	Share    float64 `json:"share,omitempty"` // of its only key's tokens; 0 where it isn't known
+	Share    float64 `json:"share,omitempty"` // its part of the tokens of the limit's only key; 0 if unknown
 }
 
 // FrameServer is a server as one node sees it.
@@ -75,10 +75,10 @@ type FrameServer struct {
 type FrameHop struct {
 	Hop    string       `json:"hop"`
 	Took   Distribution `json:"took,omitempty"`
-	Oldest float64      `json:"oldest,omitempty"` // milliseconds: the age of the oldest on this hop now, if known
+	Oldest float64      `json:"oldest,omitempty"` // milliseconds: the age of the oldest entry on this hop now, if known
 }
 
-// Distribution is timing.Counts as pairs of bucket and count, without the empty ones.
+// Distribution is a timing.Counts as pairs of bucket and count, without empty buckets.
 type Distribution [][2]uint64
 
 // NewDistribution returns counts as pairs.
@@ -91,7 +91,7 @@ func NewDistribution(c *timing.Counts) (s Distribution) {
 	return s
 }
 
-// addTo adds the pairs to counts. What another version may have made of buckets is left out.
+// addTo adds the pairs to counts. Buckets that don't exist, from another version, are left out.
 func (s Distribution) addTo(c *timing.Counts) {
 	for _, p := range s {
 		if p[0] < timing.Size {
@@ -105,7 +105,7 @@ const (
 	MaxFrame        = 32 << 10 // bytes
 	maxFrameItems   = 200      // of all activities
 	maxFrameServers = 30
-	maxFrameText    = 200 // bytes of a text from elsewhere
+	maxFrameText    = 200 // bytes of a text from outside
 )
 
 // Encode returns the frame as JSON of at most MaxFrame bytes. If it would be longer, the least busy
@@ -149,7 +149,7 @@ func (f *Frame) trim(activities, callers, items int) {
 	}
 }
 
-// clip bounds a text.
+// clip shortens a text that is too long.
 func clip(s string) string {
 	if len(s) <= maxFrameText {
 		return s
@@ -180,7 +180,7 @@ func DecodeFrame(text []byte) (*Frame, error) {
 	return &f, nil
 }
 
-// complete makes the map that is never null.
+// complete makes sure that the map isn't nil.
 func (r *Rates) complete() {
 	if r.Refused == nil {
 		r.Refused = make(map[string]float64)
@@ -195,7 +195,7 @@ func PerSecond(n uint64, span time.Duration) float64 {
 	return rounded(float64(n) / span.Seconds())
 }
 
-// rounded keeps two digits behind the point: sums of rates must not look like 0.30000000000000004.
+// rounded keeps two decimal digits, so that sums of rates don't look like 0.30000000000000004.
 func rounded(x float64) float64 { return math.Round(x*100) / 100 }
 
 func (r *Rates) round() {
@@ -211,7 +211,7 @@ func (r *Rates) round() {
 	}
 }
 
-// less takes another's rates away; what would be below zero is zero: they were not read at one
+// less subtracts another's rates. A negative result becomes zero: the two were not read at the same
 // moment.
 func (r *Rates) less(other *Rates) {
 	r.Requests = max(0, r.Requests-other.Requests)

@@ -21,7 +21,7 @@ type Histories struct {
 // series is a ring of points.
 type series struct {
 	points []Point
-	next   int // where the next point goes, once the ring is full
+	next   int // where the next point goes when the ring is full
 }
 
 const seriesLength = int(HistoryLength / time.Second)
@@ -84,8 +84,8 @@ func (h *Histories) Add(s *Snapshot) {
 	}
 }
 
-// makeRoom reports whether there is room for one more activity; one without traffic for fifteen
-// minutes, or that isn't shown any more for a minute, gives its place away.
+// makeRoom reports whether there is room for one more activity; an activity without traffic for
+// fifteen minutes, or that hasn't been shown for a minute, loses its place.
 func (h *Histories) makeRoom(at int64) bool {
 	if len(h.activities) < maxHistories {
 		return true

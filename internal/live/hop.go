@@ -6,7 +6,7 @@ import (
 	"github.com/penstock/penstock/internal/timing"
 )
 
-// The hops of an order's way, and of a setting's.
+// The hops: the steps on the way of an order, and of a setting.
 const (
 	HopHold     = "hold"     // from a purchase's arrival until its unit is held
 	HopPage     = "page"     // from the hold until its page is acknowledged by Kafka
@@ -31,7 +31,7 @@ type HopDeadline struct {
 	Deadline time.Duration
 }
 
-// mergeHops adds the hops of all nodes up. A gateway that is behind with the settings is late.
+// mergeHops adds the hops of all nodes up. A gateway without the newest settings counts as late.
 func mergeHops(fresh []*Frame, nodes []Node) []Hop {
 	out, behind := []Hop{}, int64(0)
 	for i := range nodes {

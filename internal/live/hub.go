@@ -33,7 +33,7 @@ func EventTypes() []string {
 const (
 	MaxWatchers = 64  // subscriptions at once
 	MaxKept     = 512 // events that are kept for clients that come back
-	maxPending  = 32  // live events that a reader may be late with until it is cut off
+	maxPending  = 32  // live events by which a reader may be late before it is cut off
 )
 
 // ErrFull means that a hub has its maximum of watchers; ErrClosed means that it has ended.
@@ -44,10 +44,10 @@ var (
 
 // Event is something that has happened, or the second's Snapshot.
 type Event struct {
-	ID       string // for Filter.After; "" for EventLive
+	ID       string // the value for Filter.After; "" for EventLive
 	Type     string
 	At       time.Time
-	Merchant string // the merchant it is about; "" is the installation
+	Merchant string // the merchant of the event; "" for the installation
 	// Data is its JSON: a Change, an Alarm or an Incident. It is nil for EventLive, which has a
 	// View.
 	Data json.RawMessage
@@ -70,19 +70,19 @@ const (
 // Incident is the data of EventNode, EventRebuild, EventBreaker and EventLevel.
 type Incident struct {
 	At      time.Time `json:"at"`
-	Node    string    `json:"node"`    // "" where it is about no node
-	Subject string    `json:"subject"` // the breaker; ""
+	Node    string    `json:"node"`    // empty if it is not about a node
+	Subject string    `json:"subject"` // the breaker, or ""
 	State   string    `json:"state"`   // its present state
 	Text    string    `json:"text"`    // one plain sentence
 }
 
 // Filter selects a watcher's events.
 type Filter struct {
-	Types []string // nil is all
+	Types []string // nil means all
 	// Merchant restricts the feed to one merchant: its events, and snapshots of its data.
 	Merchant string
-	// After is the id of the last event that the watcher has seen: later events that are kept come
-	// first. "" is none. If the id is not known any more, all kept events come first.
+	// After is the id of the last event that the watcher has seen: kept events after it come first.
+	// "" means none. If the id is no longer known, all kept events come first.
 	After string
 	// Kept asks for all kept events, if After is "".
 	Kept bool
@@ -103,15 +103,15 @@ func (f *Filter) takes(e *Event) bool {
 //	defer w.Close()
 //	for event := range w.Events() { … } // ends when the hub does, or when this reader is too slow
 type Hub struct {
-	instance string // part of ids, so that another process's are known for such
+	instance string // a part of all ids, so that ids of another process are recognized
 	past     Histories
 
 	mu       sync.Mutex
-	kept     []Event               // guarded by mu: the newest MaxKept but live ones, oldest first
+	kept     []Event               // the newest MaxKept events without live ones, oldest first; guarded by mu
 	number   uint64                // guarded by mu: of the newest
 	view     *View                 // guarded by mu: the newest; nil before the first
 	looked   time.Time             // guarded by mu: the time of the last request for a snapshot
-	began    time.Time             // guarded by mu: when these looks began, after a time without any
+	began    time.Time             // when the current series of looks began; guarded by mu
 	watchers map[*Watcher]struct{} // guarded by mu
 	closed   bool                  // guarded by mu
 	cut      uint64                // guarded by mu: watchers that were too slow
@@ -132,8 +132,8 @@ type Watcher struct {
 	slow   bool // guarded by hub.mu: it was cut off
 }
 
-// Subscribe begins to watch. What is kept after f.After comes first, then the newest snapshot, then
-// what happens. The error is ErrFull or ErrClosed. Close must be called.
+// Subscribe begins to watch. The watcher first gets the kept events after f.After, then the newest
+// snapshot, then new events. The error is ErrFull or ErrClosed. The caller must call Close.
 func (h *Hub) Subscribe(f Filter) (*Watcher, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -173,7 +173,7 @@ func (h *Hub) missedLocked(f *Filter) (missed []Event) {
 	return missed
 }
 
-// numberOf reads an id; it isn't known where it is another process's, or of the future.
+// numberOf reads an id. It is unknown if it comes from another process, or from the future.
 func (h *Hub) numberOf(id string) (number uint64, known bool) {
 	instance, text, _ := strings.Cut(id, "-")
 	number, err := strconv.ParseUint(text, 10, 64)
@@ -207,7 +207,7 @@ func (w *Watcher) endLocked() {
 	}
 }
 
-// sendLocked hands an event on, or cuts the watcher off.
+// sendLocked passes an event on, or cuts the watcher off.
 func (w *Watcher) sendLocked(e *Event) {
 	if !w.filter.takes(e) {
 		return
@@ -221,7 +221,7 @@ func (w *Watcher) sendLocked(e *Event) {
 	}
 }
 
-// Publish keeps an event and hands it to all that watch. data is marshalled once.
+// Publish keeps an event and passes it to all watchers. data is marshalled once.
 func (h *Hub) Publish(kind, merchant string, at time.Time, data any) error {
 	text, err := json.Marshal(data)
 	if err != nil {
@@ -245,7 +245,7 @@ func (h *Hub) Publish(kind, merchant string, at time.Time, data any) error {
 	return nil
 }
 
-// Show makes a snapshot the newest, and hands it to all that watch. It must not be changed
+// Show makes a snapshot the newest one, and passes it to all watchers. It must not be changed
 // afterwards.
 func (h *Hub) Show(s *Snapshot) {
 	h.mu.Lock()
@@ -267,7 +267,7 @@ func (h *Hub) View() *View {
 	return v
 }
 
-// look returns the newest snapshot, and until when the stock may be waited for.
+// look returns the newest snapshot, and the time until which it is useful to wait for the stock.
 func (h *Hub) look() (v *View, until time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -282,9 +282,9 @@ func (h *Hub) look() (v *View, until time.Time) {
 // firstLook bounds how long Look waits for the stock.
 const firstLook = 3 * time.Second
 
-// Look is View for somebody that looks once: where nobody has watched lately, it waits for the
-// stock to be read, for three seconds at most, or until ctx ends. Where the stock did not come in
-// that time, as while Redis is away, later looks don't wait for it.
+// Look is View for a caller that looks only once. If there were no watchers lately, it waits until
+// the stock was read, for at most three seconds, or until ctx ends. If the stock did not come in
+// that time, for example because Redis can't be reached, later looks don't wait for it.
 func (h *Hub) Look(ctx context.Context) *View {
 	v, until := h.look()
 	if v == nil || v.hasStock() {
@@ -312,7 +312,7 @@ func (h *Hub) Look(ctx context.Context) *View {
 	}
 }
 
-// Latest is View for parts that work on it: it isn't taken for a look.
+// Latest is View for internal use: it doesn't count as watching.
 func (h *Hub) Latest() *View {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -324,10 +324,10 @@ func (h *Hub) WithHistory(v *View, r Reader) ([]byte, error) {
 	return NewView(h.past.Fill(v.snapshot)).JSON(r)
 }
 
-// watchedFor is for how long after a look the stock is still read.
+// watchedFor is how long after a look the stock is still read.
 const watchedFor = 10 * time.Second
 
-// Watched reports whether anybody watches snapshots. Expensive data is read only then.
+// Watched reports whether there are watchers. Expensive data is read only for them.
 func (h *Hub) Watched() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

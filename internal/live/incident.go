@@ -27,7 +27,7 @@ type TypedIncident struct {
 	Incident
 }
 
-// Incidents returns what has changed between two snapshots: of nodes, breakers, levels and shards.
+// Incidents returns the changes between two snapshots, of nodes, breakers, levels and shards.
 func Incidents(before, now *Snapshot) (out []TypedIncident) {
 	add := func(kind, node, subject, state, text string) {
 		out = append(out, TypedIncident{kind, Incident{At: now.At, Node: node, Subject: subject, State: state, Text: text}})
@@ -49,7 +49,7 @@ func Incidents(before, now *Snapshot) (out []TypedIncident) {
 	case was == 0 && is > 0:
 		add(EventRebuild, "", "shards", RebuildBegan, countOf(is, "shard is", "shards are")+" being rebuilt.")
 	case was > 0 && is == 0:
-		add(EventRebuild, "", "shards", RebuildEnded, fmt.Sprintf("No shard is being rebuilt any more; %d are open.", now.Shards.Open))
+		add(EventRebuild, "", "shards", RebuildEnded, fmt.Sprintf("No shard is being rebuilt now; %d are open.", now.Shards.Open))
 	}
 	return out
 }
@@ -66,7 +66,7 @@ func nodeIncidents(was, n *Node, add func(kind, node, subject, state, text strin
 	}
 	switch {
 	case n.Lost && !was.Lost:
-		add(EventNode, n.Node, "", NodeLost, n.Node+" isn't heard any more.")
+		add(EventNode, n.Node, "", NodeLost, n.Node+" isn't heard from any longer.")
 	case !n.Lost && was.Lost:
 		add(EventNode, n.Node, "", NodeBack, n.Node+" is heard again.")
 	}
@@ -75,7 +75,7 @@ func nodeIncidents(was, n *Node, add func(kind, node, subject, state, text strin
 	}
 	switch {
 	case n.Draining && !was.Draining:
-		add(EventNode, n.Node, "", NodeDrains, n.Node+" takes no new buyers: it drains.")
+		add(EventNode, n.Node, "", NodeDrains, n.Node+" takes no new buyers, because it is drained.")
 	case !n.Draining && was.Draining:
 		add(EventNode, n.Node, "", NodeServes, n.Node+" takes buyers again.")
 	}

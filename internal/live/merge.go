@@ -18,14 +18,14 @@ type Heard struct {
 	Age, Read time.Duration
 }
 
-// Known is a node in the database. A node is known until it stops in order, or until a person
+// Known is a node in the database. A node is known until it stops cleanly, or until a person
 // removes it.
 type Known struct {
 	Node     string
 	Silent   time.Duration // since the database heard of it
 	Draining bool          // a person has asked it to take no new buyers
 	Behind   bool          // it doesn't have the newest settings in force
-	Status   Node          // as it told the database last; zero where nothing is known
+	Status   Node          // its last report to the database; zero if nothing is known
 }
 
 // Sale is an activity, from the catalog.
@@ -39,7 +39,7 @@ type Sale struct {
 
 // SaleLedger is an activity's stock at the last reading.
 type SaleLedger struct {
-	All   *Ledger // of the whole activity; nil where it wasn't read
+	All   *Ledger // of the whole activity; nil if it wasn't read
 	Items map[string]Ledger
 }
 
@@ -73,7 +73,7 @@ type Input struct {
 	LastChange *Change
 }
 
-// Merger makes snapshots. It remembers what trends need. It is used by one goroutine.
+// Merger makes snapshots. It remembers earlier values, for trends. It is used by one goroutine.
 type Merger struct {
 	lags   []trend            // of the last ten seconds
 	stocks map[string][]trend // available units of the shown activities, of the last minute
@@ -107,13 +107,13 @@ type trend struct {
 	n  int64
 }
 
-// lostAfter is how long a node may say nothing at all until it counts as lost. It beats five times
-// a second in the database, and leaves a frame once a second; where only frames are read,
-// StaleAfter holds.
+// lostAfter is how long a node may be silent before it counts as lost. A node reports to the
+// database five times a second, and stores a frame once a second. If only frames can be read,
+// StaleAfter is used instead.
 const lostAfter = 1500 * time.Millisecond
 
-// unseenAfter is how old a node's frame may be until the node counts as unseen, while the database
-// hears it. firstFrame is how long a node may take until its first frame.
+// unseenAfter is the age of a node's frame from which the node counts as unseen, if the database
+// still hears it. firstFrame is how long a node may take to store its first frame.
 const (
 	unseenAfter = 2 * time.Second
 	firstFrame  = 15 * time.Second
@@ -162,7 +162,7 @@ func millis(c *timing.Counts, q float64) *float64 {
 	return &ms
 }
 
-// freshFrames returns the frames that still count.
+// freshFrames returns the frames that are new enough.
 func freshFrames(in *Input) (fresh []*Frame) {
 	for i := range in.Frames {
 		if in.Frames[i].Age <= StaleAfter {
@@ -175,12 +175,12 @@ func freshFrames(in *Input) (fresh []*Frame) {
 // mergedNode is a node, joined from two sources: its frame and the database.
 type mergedNode struct {
 	Node
-	known  *Known         // nil where the database doesn't know it
-	framed *time.Duration // the age of its frame; nil where there is none
-	read   time.Duration  // the age that its frame had when it was read
+	known  *Known         // nil if the database doesn't know the node
+	framed *time.Duration // the age of its frame; nil if there is none
+	read   time.Duration  // the age of its frame at the time of the reading
 }
 
-// age is how long it wasn't heard, whichever way.
+// age is the time since the node was last heard in any way.
 func (n *mergedNode) age() time.Duration {
 	switch {
 	case n.known == nil:
@@ -191,7 +191,7 @@ func (n *mergedNode) age() time.Duration {
 	return min(n.known.Silent, *n.framed)
 }
 
-// lost reports whether a way to hear it works, and it isn't heard on any.
+// lost reports whether the node counts as lost: some way to hear it works, but it is heard on none.
 func (n *mergedNode) lost(in *Input) bool {
 	switch {
 	case n.known != nil && !in.BooksAway:
@@ -202,8 +202,8 @@ func (n *mergedNode) lost(in *Input) bool {
 	return false
 }
 
-// unseen reports whether frames of a node that lives are missing. seen is for how long it is known,
-// and framed whether it has left one before.
+// unseen reports whether frames of a node that lives are missing. seen is how long it has been
+// known, and framed whether it has stored a frame before.
 func (n *mergedNode) unseen(seen time.Duration, framed bool) bool {
 	if n.framed == nil {
 		return framed || seen > firstFrame
@@ -225,12 +225,12 @@ func (m *Merger) mergeNodes(in *Input) (nodes []Node, missing []string) {
 		h := &in.Frames[i]
 		n := &mergedNode{Node: h.Frame.Node, framed: &h.Age, read: h.Read}
 		if other := byName[n.Node.Node]; other != nil && other.known != nil {
-			if h.Age > unseenAfter && other.known.Silent < h.Age { // the database has heard more since
+			if h.Age > unseenAfter && other.known.Silent < h.Age { // the database has newer data
 				n.Level, n.InFlight, n.Breakers, n.Lag = other.Level, other.InFlight, other.Breakers, other.Lag
 			}
 			n.known, n.Behind, n.Draining = other.known, other.Behind, n.Draining || other.known.Draining
 		} else if len(in.Known) > 0 && h.Age > StaleAfter {
-			continue // it has said goodbye
+			continue // it has stopped cleanly
 		}
 		byName[n.Node.Node] = n
 	}
@@ -384,7 +384,7 @@ func (m *Merger) heatOf(name string) heat {
 func (m *Merger) describe(a *Activity, in *Input, items map[string]*FrameItem) {
 	sale, known := in.Sale(a.Activity)
 	if !known {
-		return // this node doesn't have it yet, or any more
+		return // this node doesn't have the activity
 	}
 	a.Name, a.Merchant, a.State, a.StartsAt, a.EndsAt = sale.Name, sale.Merchant, sale.State, sale.StartsAt, sale.EndsAt
 	stock := in.Ledgers[a.Activity]
@@ -422,7 +422,7 @@ func (m *Merger) describe(a *Activity, in *Input, items map[string]*FrameItem) {
 	a.SoldOutIn = m.soldOutIn(a)
 }
 
-// soldOutIn estimates from the last minute when nothing is left.
+// soldOutIn estimates, from the last minute, when no unit will be left.
 func (m *Merger) soldOutIn(a *Activity) *float64 {
 	if m.stocks == nil {
 		m.stocks = make(map[string][]trend)
@@ -441,7 +441,7 @@ func (m *Merger) soldOutIn(a *Activity) *float64 {
 	return &left
 }
 
-// since drops what is older than span, seen from the newest.
+// since drops the values that are older than span, compared with the newest.
 func since(past []trend, span time.Duration) []trend {
 	if len(past) == 0 {
 		return past
@@ -450,7 +450,7 @@ func since(past []trend, span time.Duration) []trend {
 	return slices.DeleteFunc(past, func(t trend) bool { return newest.Sub(t.at) > span })
 }
 
-// slope is how much a number changes per second; 0 where less than a second is known.
+// slope is how much a number changes per second; 0 if less than a second is known.
 func slope(past []trend) float64 {
 	if len(past) < 2 {
 		return 0
@@ -490,7 +490,7 @@ func mergeLimits(in *Input, fresh []*Frame) ([]Limit, []Refused) {
 		for _, l := range f.Limits {
 			policy, known := in.Policies[l.Policy]
 			if !known {
-				continue // of a version that is just coming or going
+				continue // it belongs to a version that is just coming or going
 			}
 			sum := sums[l.Policy]
 			if sum == nil {
@@ -550,7 +550,7 @@ func serverRank(state string) int {
 	return 2
 }
 
-// mergeServers tells the worst that is seen of each server, and by which nodes.
+// mergeServers returns, for each server, the worst state that was seen, and the nodes that saw it.
 func mergeServers(fresh []*Frame) []Server {
 	out := []Server{}
 	places := make(map[[2]string]int)
@@ -581,7 +581,7 @@ func mergeServers(fresh []*Frame) []Server {
 
 const maxServers = 100
 
-// mergeQueue tells how far the workers are.
+// mergeQueue returns the workers' progress.
 func (m *Merger) mergeQueue(s *Snapshot, in *Input, fresh []*Frame) {
 	s.Queue = Queue{Lag: in.Lag, Letters: in.Letters}
 	for _, f := range fresh {

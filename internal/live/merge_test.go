@@ -201,7 +201,7 @@ func TestMerge_Unseen(t *testing.T) {
 	}
 }
 
-// TestMerge_Trends: what the lag and the stock do tells when they are gone.
+// TestMerge_Trends: the trends of lag and stock show when they will be zero.
 func TestMerge_Trends(t *testing.T) {
 	m := new(Merger)
 	step := func(second int, lag, available int64) *Snapshot {

@@ -4,32 +4,31 @@ import "time"
 
 // The objectives of the service, in percent of its requests.
 const (
-	ObjectiveAvailability = "availability" // of the answers that are no failure
-	ObjectiveLatency      = "latency"      // of the purchases that are answered in time
+	ObjectiveAvailability = "availability" // percent of the answers that are not failures
+	ObjectiveLatency      = "latency"      // percent of the purchases that are answered in time
 )
 
-// What an objective is measured by.
+// The traffic by which an objective is measured.
 const (
 	OfTraffic = "traffic" // purchases
 	OfProbes  = "probes"
 )
 
-// LatencyShare is the percentage of purchases that have to be answered in time: the quantile that
-// Targets.Latency is.
+// LatencyShare is the percentage of purchases that must be answered within Targets.Latency.
 const LatencyShare = 99.9
 
 // Targets are the objectives of an installation.
 type Targets struct {
 	Availability float64       // percent
-	Latency      time.Duration // of LatencyShare percent of the purchases
+	Latency      time.Duration // for LatencyShare percent of the purchases
 }
 
-// Tally counts requests for the objectives. Failures are answers of 5xx that are not decisions.
+// Tally counts requests for the objectives. Failures are 5xx answers that are not decisions.
 type Tally struct {
 	Asked  uint64 `json:"asked"`
 	Failed uint64 `json:"failed,omitempty"`
-	Timed  uint64 `json:"timed,omitempty"` // that were accepted, and did not ask to wait
-	Slow   uint64 `json:"slow,omitempty"`  // of these, longer than the objective
+	Timed  uint64 `json:"timed,omitempty"` // accepted purchases that did not ask to wait
+	Slow   uint64 `json:"slow,omitempty"`  // those of them that took longer than the objective
 }
 
 // Add adds another tally.
@@ -40,7 +39,7 @@ func (t *Tally) Add(other *Tally) {
 	t.Slow += other.Slow
 }
 
-// FrameObjectives is what a gateway has counted since it started, at most of thirty days.
+// FrameObjectives is what a gateway has counted since it started, over at most thirty days.
 type FrameObjectives struct {
 	Since   time.Time `json:"since"`
 	Traffic Tally     `json:"traffic"`
@@ -52,9 +51,9 @@ type Objective struct {
 	Objective string    `json:"objective"` // availability, latency
 	Of        string    `json:"of"`        // traffic, probes
 	Target    float64   `json:"target"`    // percent
-	Limit     *float64  `json:"limit"`     // of latency: milliseconds
-	Actual    *float64  `json:"actual"`    // percent; null where nothing was asked
-	Budget    *float64  `json:"budget"`    // percentage of the allowed failures that is left; below 0: more failed
+	Limit     *float64  `json:"limit"`     // for latency: milliseconds
+	Actual    *float64  `json:"actual"`    // percent; null without traffic
+	Budget    *float64  `json:"budget"`    // percentage of the allowed failures that is left; negative if there were more
 	Asked     uint64    `json:"asked"`
 	Bad       uint64    `json:"bad"`
 	Since     time.Time `json:"since"` // of the oldest node's count

@@ -30,11 +30,11 @@ type Snapshot struct {
 	Hops     []Hop    `json:"hops"`
 	Probes   []Probe  `json:"probes"`
 
-	Objectives []Objective `json:"objectives"` // empty where no gateway is heard
+	Objectives []Objective `json:"objectives"` // empty if no gateway is heard
 
 	// Abnormal has the findings, the worst first. It is empty if all is well.
 	Abnormal   []Finding `json:"abnormal"`
-	LastChange *Change   `json:"last_change"` // null where nothing was changed yet, or where the record can't be read
+	LastChange *Change   `json:"last_change"` // null if nothing was changed yet, or where the record can't be read
 
 	// Unread means that the catalog wasn't looked at yet: the process has just started.
 	Unread bool `json:"-"`
@@ -138,7 +138,7 @@ type Limit struct {
 // NodeShare is a policy on one gateway.
 type NodeShare struct {
 	Node      string  `json:"node"`
-	Effective float64 `json:"effective"` // per second that this node may let pass now; 0 where it isn't known
+	Effective float64 `json:"effective"` // per second that this node may admit now; 0 if unknown
 	Allowed   float64 `json:"allowed"`
 	Refused   float64 `json:"refused"`
 }
@@ -158,9 +158,9 @@ type Node struct {
 	Role     string            `json:"role"`
 	Version  string            `json:"version"`
 	Started  time.Time         `json:"started"`
-	Age      float64           `json:"age"`    // seconds since it was heard
+	Age      float64           `json:"age"`    // seconds since it was last heard
 	Lost     bool              `json:"lost"`   // not heard, neither by a frame nor by the database
-	Unseen   bool              `json:"unseen"` // it leaves no frames, though the database hears it
+	Unseen   bool              `json:"unseen"` // it stores no frames, although the database hears it
 	Draining bool              `json:"draining"`
 	Level    string            `json:"level"`
 	InFlight int64             `json:"in_flight"`
@@ -178,14 +178,14 @@ type Server struct {
 	Instance string   `json:"instance"`
 	State    string   `json:"state"` // ok, degraded, away
 	Detail   string   `json:"detail"`
-	Nodes    []string `json:"nodes"` // that see it so
+	Nodes    []string `json:"nodes"` // the nodes that see this state
 }
 
 // Queue is the workers' progress in the queue.
 type Queue struct {
 	Lag     *int64   `json:"lag"`      // records
-	Oldest  *float64 `json:"oldest"`   // seconds: age of the oldest record that is taken and not committed
-	CatchUp *float64 `json:"catch_up"` // seconds until the lag is gone at the rate of the last 10 s; null where it grows
+	Oldest  *float64 `json:"oldest"`   // seconds: age of the oldest record that was taken and not committed
+	CatchUp *float64 `json:"catch_up"` // seconds until the lag is gone, at the rate of the last 10 s; null if it grows
 	Letters int64    `json:"dead_letters"`
 }
 
@@ -196,17 +196,17 @@ type Shards struct {
 	Rebuilding int `json:"rebuilding"`
 }
 
-// Money is due back.
+// Money is an amount that must be refunded.
 type Money struct {
 	Currency string `json:"currency"`
 	Amount   int64  `json:"amount"` // minor units
 	Count    int64  `json:"count"`
 }
 
-// Switch is one that isn't at its default.
+// Switch is a switch that isn't at its default.
 type Switch struct {
 	Switch   string     `json:"switch"`
-	Scope    string     `json:"scope"` // "" is everything; else like merchant=m1
+	Scope    string     `json:"scope"` // empty means everything; otherwise like merchant=m1
 	Value    string     `json:"value"`
 	Effect   string     `json:"effect"` // in plain words
 	Since    *time.Time `json:"since"`
@@ -223,10 +223,10 @@ type Hop struct {
 	P50      *float64 `json:"p50"` // milliseconds, last 10 s
 	P99      *float64 `json:"p99"`
 	Deadline float64  `json:"deadline"` // milliseconds
-	Late     int64    `json:"late"`     // that are over the deadline now, or were in the last 10 s
+	Late     int64    `json:"late"`     // entries that are over the deadline now, or were in the last 10 s
 }
 
-// Probe is a step of the purchase that each gateway tries by itself.
+// Probe is a step of the test purchase that each gateway makes.
 type Probe struct {
 	Probe string     `json:"probe"` // buy, status, page
 	Node  string     `json:"node"`

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// View is a Snapshot with its JSON, which is made once for all that read it. It is safe for
-// concurrent use.
+// View is a Snapshot with its JSON, which is made once for all readers. It is safe for concurrent
+// use.
 type View struct {
 	snapshot *Snapshot
 
@@ -41,8 +41,8 @@ func (v *View) hasStock() bool {
 
 // Reader has the rights of a reader.
 type Reader struct {
-	Merchant string // "" is everything
-	Buyers   bool   // the names of buyers too
+	Merchant string // empty means everything
+	Buyers   bool   // whether the reader also sees the names of buyers
 }
 
 // JSON returns the snapshot as a reader may see it. The text must not be changed.
@@ -57,7 +57,7 @@ func (v *View) JSON(r Reader) ([]byte, error) {
 	return t.text, t.err
 }
 
-// hidden replaces the name of a buyer that a reader may not see.
+// hidden replaces a buyer's name that a reader may not see.
 const hidden = "(a buyer)"
 
 // For returns the part of a snapshot that a reader may see.
@@ -77,7 +77,7 @@ func (s *Snapshot) For(r Reader) *Snapshot {
 }
 
 // Of returns the part of a snapshot that a merchant may see: its own activities, callers and money,
-// and nothing of nodes and servers. "" returns the whole.
+// without nodes and servers. "" returns the whole.
 func (s *Snapshot) Of(merchant string) *Snapshot {
 	if merchant == "" {
 		return s
@@ -122,7 +122,7 @@ func (s *Snapshot) Of(merchant string) *Snapshot {
 	return out
 }
 
-// sumHistories adds the histories of activities up, second by second.
+// sumHistories adds the histories of activities, second by second.
 func sumHistories(activities []Activity) []Point {
 	sums := make(map[int64]*Point)
 	for i := range activities {
@@ -147,10 +147,10 @@ func sumHistories(activities []Activity) []Point {
 	return out
 }
 
-// NewRates returns rates of nothing.
+// NewRates returns zero rates.
 func NewRates() Rates { return Rates{Refused: make(map[string]float64)} }
 
-// Add adds another's rates.
+// Add adds other rates.
 func (r *Rates) Add(other *Rates) {
 	r.Requests += other.Requests
 	r.Accepted += other.Accepted

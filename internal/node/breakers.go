@@ -19,8 +19,8 @@ import (
 
 // breakers protect the servers in the calls that buyers wait for: one for each node of the Redis,
 // one for Kafka as a whole (the queue itself avoids bad partitions), and two for the database,
-// since reads may work while writes don't. Background work doesn't use them: it has its own pauses,
-// and must try until it succeeds.
+// because reads may work while writes don't. Background work doesn't use them: it has its own
+// pauses, and must try until it succeeds.
 type breakers struct {
 	// Fixed after newBreakers.
 	log           *slog.Logger
@@ -28,8 +28,8 @@ type breakers struct {
 	reads, writes *guard
 
 	mu    sync.Mutex
-	redis map[int]*guard      // guarded by mu: by lane
-	mode  degrade.BreakerMode // guarded by mu: of the Redis' breakers
+	redis map[int]*guard      // by lane; guarded by mu
+	mode  degrade.BreakerMode // the mode of the Redis breakers; guarded by mu
 }
 
 func newBreakers(cfg *Config, log *slog.Logger) (*breakers, error) {
@@ -51,13 +51,13 @@ func breakerConfig(server, instance string, deadline time.Duration, log *slog.Lo
 		c.Deadline = deadline
 	}
 	c.Slow = min(c.Slow, c.Deadline/2)
-	// A stalled server has one or two calls at a time, each reported once: three of them in two
-	// deadlines and a half say that it has stopped, and one slow call says nothing.
+	// A stalled server has only one or two calls at a time, and each is reported once. Three calls
+	// in two and a half deadlines mean that it has stopped; one slow call means nothing.
 	c.MinCalls, c.Window = 3, max(c.Window, 4*c.Deadline)
 	return c
 }
 
-// guardStock is inventory.Config.Guard.
+// guardStock is the function for inventory.Config.Guard.
 func (b *breakers) guardStock(ctx context.Context, lane int, call func(context.Context) error) error {
 	g, err := b.lane(lane)
 	if err != nil {
@@ -86,7 +86,7 @@ func (b *breakers) lane(lane int) (*guard, error) {
 	return g, nil
 }
 
-// guards returns those of the Redis' nodes, by lane.
+// guards returns the guards of the Redis nodes, by lane.
 func (b *breakers) guards() map[int]*guard {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -97,7 +97,7 @@ func (b *breakers) guards() map[int]*guard {
 	return all
 }
 
-// setModes gives the breakers the modes that their switches ask for.
+// setModes gives the breakers the modes that their switches have.
 func (b *breakers) setModes(switches *degrade.Controller) {
 	b.kafka.SetMode(switches.BreakerMode(degrade.KafkaBreaker))
 	b.reads.breaker.SetMode(switches.BreakerMode(degrade.DatabaseBreaker))
@@ -112,7 +112,7 @@ func (b *breakers) setModes(switches *degrade.Controller) {
 }
 
 // lookEvery is how often the servers are judged by calls that haven't ended: often enough to open a
-// breaker within a second and a half of a stall.
+// breaker within one and a half seconds after a server stalls.
 const lookEvery = 100 * time.Millisecond
 
 var (
@@ -121,7 +121,7 @@ var (
 )
 
 // run reports calls and records in flight to the breakers, until ctx ends. Kafka's breaker gets
-// reports only with buyers: without them nothing is refused by it, and it need not open.
+// reports only while buyers come. Without buyers it would refuse nothing, so it need not open.
 func (b *breakers) run(ctx context.Context, queue *kafka.Queue, buyers bool) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -159,7 +159,7 @@ func (b *breakers) metrics() []admin.Sample {
 			counter("penstock_breaker_failures_total", "Results that were failures.", s.Failures, labels...),
 			counter("penstock_breaker_slow_total", "Results that were slow.", s.Slow, labels...),
 			counter("penstock_breaker_refused_total", "Calls that a circuit breaker refused.", s.Refused+s.TurnedAway, labels...),
-			counter("penstock_breaker_trips_total", "How often a circuit breaker opened by itself.", s.Trips, labels...))
+			counter("penstock_breaker_trips_total", "How often a circuit breaker opened automatically.", s.Trips, labels...))
 	}
 	add("kafka", "", b.kafka)
 	add("database", "reads", b.reads.breaker)
@@ -170,18 +170,18 @@ func (b *breakers) metrics() []admin.Sample {
 	return out
 }
 
-// guard is a breaker that learns of a stall before the calls end: there are few calls, since each
-// is a batch, and each takes its whole timeout when the server has stopped. A call is reported
-// once, however long it takes.
+// guard is a breaker that learns of a stall before the calls end. That matters because calls are
+// few: each is a batch, and when the server has stopped, each takes its whole timeout. A call is
+// reported once, no matter how long it takes.
 type guard struct {
 	// Fixed after newGuard.
 	breaker  *degrade.Breaker
-	slow     time.Duration // from then on a call that hasn't ended counts against the server
+	slow     time.Duration // the time after which a call that hasn't ended counts against the server
 	deadline time.Duration
 
 	mu      sync.Mutex
 	next    uint64             // guarded by mu
-	running map[uint64]running // guarded by mu: calls that haven't ended and weren't reported
+	running map[uint64]running // calls that haven't ended and weren't reported; guarded by mu
 }
 
 type running struct {
@@ -189,7 +189,7 @@ type running struct {
 	began time.Time
 }
 
-// newGuard makes a guard of calls that take deadline at most; 0 is the breaker's default.
+// newGuard makes a guard for calls that take at most deadline; 0 means the breaker's default.
 func newGuard(server, instance string, deadline time.Duration, log *slog.Logger) (*guard, error) {
 	config := breakerConfig(server, instance, deadline, log)
 	breaker, err := degrade.NewBreaker(config)
@@ -231,7 +231,7 @@ func (g *guard) leave(id uint64, err error) {
 	}
 }
 
-// look reports the calls that take too long, each once.
+// look reports calls that take too long, each only once.
 func (g *guard) look(now time.Time) {
 	var stalled []degrade.BreakerCall
 	g.mu.Lock()
@@ -280,15 +280,14 @@ func (s *guardedStore) Pay(ctx context.Context, payments []seckill.Payment) (res
 	return results, err
 }
 
-// guardedQueue is a queue that reserves no slot, so that nothing is held, while Kafka's breaker is
-// open. While the breaker is closed its calls are judged as a whole, by run: a call for each slot
+// guardedQueue is a queue that reserves no slot while Kafka's breaker is open, so that no units are
+// held. While the breaker is closed, run judges all calls together, because a call for each slot
 // would be a lock for each buyer. After a pause, the few slots that may be taken are judged one by
 // one.
 type guardedQueue struct {
 	seckill.Producer
 	breaker *degrade.Breaker
-	// probes were begun by Reserve. Which of the slots that are reserved each goes with doesn't
-	// matter.
+	// probes were begun by Reserve. It doesn't matter which reserved slot belongs to which probe.
 	probes chan degrade.BreakerCall
 }
 
@@ -331,7 +330,8 @@ func (q *guardedQueue) Release(slots int) {
 	q.Producer.Release(slots)
 }
 
-// Put implements seckill.Producer. A page that uses the slots of several probes ends them all.
+// Put implements seckill.Producer. A page that uses the slots of several probes ends all of these
+// probes.
 func (q *guardedQueue) Put(shard inventory.ShardID, value []byte, slots int, done func(error)) {
 	var calls []degrade.BreakerCall
 	for len(q.probes) > 0 && len(calls) < slots {
@@ -355,12 +355,12 @@ func (q *guardedQueue) Put(shard inventory.ShardID, value []byte, slots int, don
 	})
 }
 
-// acknowledgements judges a queue by looking at its counters now and then.
-type acknowledgements struct{ acked, failed int64 } // at the last look
+// acknowledgements judges a queue by its counters.
+type acknowledgements struct{ acked, failed int64 } // the counters at the last look
 
 // judge returns the result of the queue since the last look; busy is false if there was nothing to
-// do. A single failing partition is not Kafka's fault, since the queue uses others. Kafka is at
-// fault if most records fail, or if records are in flight and every partition stalls.
+// do. If a single partition fails, Kafka as a whole is not at fault, because the queue uses others.
+// Kafka is at fault if most records fail, or if records are in flight and every partition stalls.
 func (a *acknowledgements) judge(s kafka.Stats, partitions []kafka.PartitionState) (err error, busy bool) {
 	acked, failed := s.Acked-a.acked, s.Failed-a.failed
 	a.acked, a.failed = s.Acked, s.Failed
@@ -380,7 +380,7 @@ func (a *acknowledgements) judge(s kafka.Stats, partitions []kafka.PartitionStat
 }
 
 // allWell reports whether each partition takes records. The queue itself tries bad partitions, so
-// that a breaker closes again without buyers.
+// the breaker can close again without buyers.
 func allWell(partitions []kafka.PartitionState) bool {
 	return len(partitions) > 0 && !slices.ContainsFunc(partitions, func(p kafka.PartitionState) bool { return p.Health != "well" })
 }

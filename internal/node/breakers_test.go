@@ -230,7 +230,7 @@ func TestBreakers_ByLane(t *testing.T) {
 	}
 }
 
-// One slow call is one failure, however often it is looked at. Its end is no second one.
+// One slow call is one failure, no matter how often it is looked at. Its end is no second one.
 func TestGuard_ReportsACallOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, err := newGuard("redis", "0", 0, slog.New(slog.DiscardHandler))

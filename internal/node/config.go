@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Config is the configuration of a process: the parts' own Configs, and the addresses of servers.
+// Config is the configuration of a process: the Configs of its parts, and the addresses of servers.
 // The errors of Validate begin with the key of a setting, as users write it.
 type Config struct {
 	Listen          string
@@ -27,18 +27,18 @@ type Config struct {
 	Durable         bool
 	AdminToken      string
 	SecretsKey      string // keys that encrypt payment secrets, as vault.Parse reads them
-	SecretsKeyFile  string // or a file that has them
+	SecretsKeyFile  string // or a file with these keys
 	OpenMetrics     bool
 	ShutdownTimeout time.Duration
 	TrustedProxies  []string // addresses and networks
-	WebhookNetworks []string // private networks that may have receivers of webhooks
+	WebhookNetworks []string // private networks in which receivers of webhooks may be
 	Slots           int
 	MaxKnown        int
-	Shards          int // of the installation; 0 is 16, and 4 with the embedded parts
+	Shards          int // of the installation; 0 means 16, or 4 with the embedded parts
 
-	// The real servers: all three or none. None is the embedded parts.
+	// The real servers: all three, or none. With none, the embedded parts are used.
 	Redis       []string
-	RedisMaster string // the name under which Sentinels know it
+	RedisMaster string // the Redis's name at the Sentinels
 	RedisUser   string
 	RedisSecret string
 	MinReplicas int
@@ -69,14 +69,14 @@ type Config struct {
 	Gateway  gateway.Config // Gate is set by Start
 	ShedRate int            // 0: by the number of processors
 
-	ProbeEvery time.Duration // how often a gateway probes itself; 0 is never
+	ProbeEvery time.Duration // how often a gateway probes itself; 0 means never
 	Objectives ObjectivesConfig
 	Trace      TraceConfig
 
-	// Version is that of the program, for people.
+	// Version is the version of the program, for people.
 	Version string
-	// OnFirstToken, if set, is called with the first admin token when it is made, because there is
-	// no token yet. That may be long after Start, if the database could not be reached.
+	// OnFirstToken, if set, is called with the first admin token, which is made if there is no
+	// token yet. That may be long after Start, if the database could not be reached.
 	OnFirstToken func(token string)
 }
 
@@ -113,10 +113,10 @@ func DefaultConfig() Config {
 // maxShedRate is more than any machine refuses.
 const maxShedRate = 100_000_000
 
-// Real reports whether the process works with real servers.
+// Real reports whether the process uses real servers.
 func (c *Config) Real() bool { return len(c.Redis) > 0 && len(c.Kafka) > 0 && c.Database != "" }
 
-// Derive returns c with the values that depend on others.
+// Derive returns c and fills in the values that depend on others.
 func (c Config) Derive() Config {
 	switch {
 	case c.Shards > 0:
@@ -129,12 +129,11 @@ func (c Config) Derive() Config {
 	return c
 }
 
-// Validate checks the values against each other, by the parts' own rules. The error joins one for
-// each mistake.
+// Validate checks that the values fit together, by the rules of the parts. The error joins all
+// mistakes.
 func (c Config) Validate() error { return errors.Join(c.Mistakes()...) }
 
-// Mistakes returns what is wrong with the values, each mistake by itself. A mistake begins with the
-// key.
+// Mistakes returns each mistake in the values as an error. A mistake begins with the key.
 func (c Config) Mistakes() []error {
 	var errs []error
 	errs = append(errs, checkListen("listen", c.Listen), checkListen("admin-listen", c.AdminListen))
@@ -183,7 +182,7 @@ func (c Config) Mistakes() []error {
 	for _, err := range errs {
 		said[keyOf(err)] = true
 	}
-	for _, err := range c.validateParts() { // a value that is wrong by our rules need not be wrong by theirs too
+	for _, err := range c.validateParts() { // a value that is wrong by our rules may be right by theirs
 		if !said[keyOf(err)] {
 			errs = append(errs, err)
 		}
@@ -191,13 +190,13 @@ func (c Config) Mistakes() []error {
 	return errs
 }
 
-// keyOf is the key that an error begins with.
+// keyOf returns the key with which an error begins.
 func keyOf(err error) string {
 	key, _, _ := strings.Cut(err.Error(), ":")
 	return key
 }
 
-// Apart takes joined errors apart, so that each mistake is a line of its own.
+// Apart separates joined errors, so that each mistake gets its own line.
 func Apart(joined ...error) []error {
 	var errs []error
 	for _, err := range joined {
@@ -211,7 +210,7 @@ func Apart(joined ...error) []error {
 }
 
 // validateServers checks how the real servers are named. A mix of real and embedded ones is a
-// mistake: the embedded ones know only this process, and keep nothing that the others lose.
+// mistake: the embedded ones know only this process, and could not restore what a real one loses.
 func (c *Config) validateServers() []error {
 	var errs []error
 	for _, server := range []struct {
@@ -237,7 +236,7 @@ func (c *Config) validateServers() []error {
 	}
 	if c.MinReplicas > 0 && c.Sale.ReplicaLag == 0 {
 		errs = append(errs, errors.New("redis-replica-lag: is required with redis-min-replicas: "+
-			"what min-replicas-max-lag says in the Redis, for example 2s"))
+			"the value of min-replicas-max-lag in Redis, for example 2s"))
 	}
 	return append(errs, slices.Concat(c.validateTransports(), c.validateEvents())...)
 }
@@ -247,8 +246,8 @@ func (c *Config) trustedProxies() ([]netip.Prefix, error) {
 	return networks("trusted-proxies", c.TrustedProxies)
 }
 
-// shedRate is how many refusals a second go out at once. Each costs 15 to 25 µs, most of it in the
-// kernel, so that by default they take at most a twentieth of the processors.
+// shedRate is how many refusals a second are sent without delay. Each costs 15 to 25 µs, most of it
+// in the kernel, so that by default they take at most a twentieth of the processors.
 func (c *Config) shedRate() int {
 	if c.ShedRate > 0 {
 		return c.ShedRate
@@ -256,8 +255,8 @@ func (c *Config) shedRate() int {
 	return 2000 * runtime.GOMAXPROCS(0)
 }
 
-// databaseName returns a database's address and name, and nothing else of its URL, because
-// passwords may be in several places there.
+// databaseName returns a database's address and name, and no other part of its URL, because a URL
+// can have passwords in several places.
 func databaseName(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -268,8 +267,8 @@ func databaseName(text string) string {
 }
 
 // FaultError is why a process can't start. Settings is true if a setting is wrong, and false if a
-// server answers but can't be used. A server that can't be reached is no fault: the process waits
-// for it.
+// server answers but can't be used. A server that can't be reached is not a fault: the process
+// waits for it.
 type FaultError struct {
 	Settings bool
 	Err      error

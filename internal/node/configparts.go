@@ -14,10 +14,10 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// This file has the checks that the parts make when they are opened, made earlier: `config check`
-// must refuse what `serve` refuses, with the key.
+// The parts make these checks when they are opened. This file makes them earlier, because `config
+// check` must refuse whatever `serve` refuses, with the key.
 
-// checkListen returns what is wrong with an address to listen on.
+// checkListen returns the mistake in an address to listen on.
 func checkListen(key, addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -28,7 +28,7 @@ func checkListen(key, addr string) error {
 	} else if strconv.FormatUint(n, 10) != port {
 		return fmt.Errorf("%s: port %q must be written without zeros in front", key, port)
 	}
-	name, _, _ := strings.Cut(host, "%") // a zone of IPv6 may be anything
+	name, _, _ := strings.Cut(host, "%") // an IPv6 zone may be any text
 	odd := strings.ContainsFunc(name, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune(".:_-", r)
 	})
@@ -38,13 +38,13 @@ func checkListen(key, addr string) error {
 	return nil
 }
 
-// validateParts asks the parts by their own rules.
+// validateParts checks the values by the parts' own rules.
 func (c *Config) validateParts() []error {
 	_, gateway := c.Gateway.Resolve()
 	errs := Apart(gateway)
 	stock := inventory.Config{
 		Addrs: []string{"any"}, Poll: c.Sale.Tick, MaxKnown: c.MaxKnown, MinReplicas: c.MinReplicas,
-		MaxReplicaLag: max(c.Sale.ReplicaLag, 1), // a missing one has its own error
+		MaxReplicaLag: max(c.Sale.ReplicaLag, 1), // a missing value has its own error
 	}
 	errs = append(errs, named(stock.Validate(), map[string]string{
 		"poll": "tick", "max known": "max-known", "min replicas": "redis-min-replicas",
@@ -62,7 +62,7 @@ func (c *Config) validateParts() []error {
 	if short := c.ShortToken(); short != "" && !local(c.AdminListen) {
 		errs = append(errs, fmt.Errorf("admin-token: %s; %s is reached from other machines", short, c.AdminListen))
 	}
-	// Breakers count these as the longest that a call may take.
+	// Breakers take these times as the longest that a call may take.
 	for _, d := range []struct {
 		key   string
 		value time.Duration
@@ -89,8 +89,7 @@ func (c *Config) validateParts() []error {
 	return errs
 }
 
-// named puts the key in front of a part's mistakes, by how each begins: the parts name their own
-// fields.
+// named replaces the field at the beginning of a part's mistake by the setting's key.
 func named(err error, keys map[string]string) []error {
 	var out []error
 	for _, err := range Apart(err) {
@@ -107,15 +106,15 @@ func named(err error, keys map[string]string) []error {
 	return out
 }
 
-// isTopic reports whether Kafka takes a name for a topic's.
+// isTopic reports whether Kafka accepts a name as a topic's name.
 func isTopic(name string) bool {
 	return len(name) <= 249 && name != "." && name != ".." && !strings.ContainsFunc(name, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune("._-", r)
 	})
 }
 
-// leastToken is the shortest admin token that is no invitation: 16 characters of chance are 64 bits
-// in hex, and guesses cost nothing but requests.
+// leastToken is the least length of an admin token that can't be guessed: 16 random hex characters
+// are 64 bits, and guesses cost only requests.
 const leastToken = 16
 
 // ShortToken returns a warning if the configured admin token is too short, and "" otherwise.

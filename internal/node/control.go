@@ -21,7 +21,7 @@ import (
 )
 
 // control has the parts that operators change while a node runs: limits, switches and webhooks.
-// Workers enforce none of them, but know the switches.
+// Workers use only the switches.
 type control struct {
 	publisher *settings.Publisher
 	watcher   *settings.Watcher
@@ -31,7 +31,7 @@ type control struct {
 	admission *gateway.Admission
 	webhooks  *webhook.Sender
 	stage     stage
-	quotas    *leases.Kept  // nil with servers that remember
+	quotas    *leases.Kept  // nil if the servers remember the quotas
 	changed   chan struct{} // gets a value when another process has changed the settings; capacity 1
 	revoked   chan struct{} // the same, when it has revoked a caller or a key
 }
@@ -82,13 +82,13 @@ func (n *Node) openSettings(ctx context.Context) error {
 }
 
 // The limits of an address on one gateway, for requests without a valid key and for health checks.
-// Load balancers and probes ask several times a second, and many of them may share one address.
+// Load balancers and probes send several requests a second, and many of them may share one address.
 var (
 	strangers = limiter.AddressConfig{Rate: 100, Burst: 400, Room: 1 << 16}
 	probes    = limiter.AddressConfig{Rate: 50, Burst: 200, Room: 1 << 14}
 )
 
-// openAdmission makes what stands at the gateway's door.
+// openAdmission makes the gateway's Admission.
 func (n *Node) openAdmission() error {
 	c := &n.control
 	trusted, err := n.cfg.trustedProxies()
@@ -112,7 +112,7 @@ func (n *Node) openAdmission() error {
 }
 
 // limitPool is the pool that counts over all nodes. The embedded Redis is empty after each start,
-// so the day's quotas are kept in a file.
+// so the used quotas of the day are kept in a file.
 func (n *Node) limitPool() limiter.Pool {
 	pool := leases.New(n.servers.stock)
 	if n.cfg.Real() {
@@ -120,20 +120,21 @@ func (n *Node) limitPool() limiter.Pool {
 	}
 	kept, err := leases.Keep(pool, filepath.Join(n.cfg.DataDir, "quotas.json"))
 	if err != nil {
-		n.log.Error("days' quotas begin anew, all or some: what was kept of them can't be read", "err", err)
+		n.log.Error("the quotas of the day begin again, all or some of them, because their file can't be read", "err", err)
 	}
 	n.control.quotas = kept
 	return kept
 }
 
-// keepQuotas writes the day's quotas each second until ctx ends, and then once more.
+// keepQuotas writes the used quotas of the day to the file each second, until ctx ends, and then
+// once more.
 func (n *Node) keepQuotas(ctx context.Context) {
 	failed := false
 	for {
 		goes := wait.For(ctx, time.Second)
 		err := n.control.quotas.Save()
 		if err != nil && !failed {
-			n.log.Warn("the days' quotas can't be kept on disk, and would begin anew with this process", "err", err)
+			n.log.Warn("the quotas of the day can't be kept on disk, and would begin again with a restart", "err", err)
 		}
 		failed = err != nil
 		if !goes {
@@ -142,7 +143,7 @@ func (n *Node) keepQuotas(ctx context.Context) {
 	}
 }
 
-// catalogNow is the catalog in force, nil before there is one.
+// catalogNow is the catalog in force; nil if there is none yet.
 func (n *Node) catalogNow() *seckill.Catalog {
 	if n.sale == nil {
 		return nil
@@ -150,8 +151,8 @@ func (n *Node) catalogNow() *seckill.Catalog {
 	return n.sale.Desk.Catalog()
 }
 
-// ringSettings is rung when the settings have changed: the watchers look at once, and not with
-// their next poll.
+// ringSettings is called when the settings have changed, so that the watchers look at once and
+// don't wait for their next poll.
 const ringSettings = "settings"
 
 // ringCatalog is rung when a caller or a key is revoked: the nodes look for a newer catalog at
@@ -175,7 +176,7 @@ func (n *Node) rung(message string) {
 	}
 }
 
-// hearSettings has the watcher look when another process has changed the settings.
+// hearSettings makes the watcher look when another process has changed the settings.
 func (n *Node) hearSettings(ctx context.Context) {
 	for {
 		select {
@@ -206,7 +207,7 @@ func (n *Node) applyLimits(d settings.Document, m settings.Moment) (next time.Ti
 	var document limiter.Document
 	if d.Version > 0 {
 		decoder := json.NewDecoder(bytes.NewReader(d.Body))
-		decoder.DisallowUnknownFields() // it may mean something
+		decoder.DisallowUnknownFields() // an unknown field may change the meaning
 		if err := decoder.Decode(&document); err != nil {
 			return time.Time{}, fmt.Errorf("limits: %w", err)
 		}
@@ -215,7 +216,7 @@ func (n *Node) applyLimits(d settings.Document, m settings.Moment) (next time.Ti
 	document, tried, next := stored.On(n.control.reports.node, n.control.stage.bad(), m.Now)
 	nodes := min(m.Nodes, limiter.MaxNodes)
 	err = n.control.limits.Apply(document, nodes, time.Now())
-	if err != nil && tried != nil { // then the limits of everybody are in force
+	if err != nil && tried != nil { // then the limits for all gateways are in force
 		n.control.stage.refuse(tried.ID, "taken back: it can't be applied: "+err.Error())
 		document, tried, next = stored.On(n.control.reports.node, tried.ID, m.Now)
 		err = n.control.limits.Apply(document, nodes, time.Now())
@@ -242,7 +243,7 @@ func (n *Node) applySwitches(d settings.Document, m settings.Moment) (next time.
 	return next, err
 }
 
-// amendSwitches is settings.Part.Amend of the switches.
+// amendSwitches is the function for settings.Part.Amend of the switches.
 func amendSwitches(body []byte, a settings.Amendment) ([]byte, error) {
 	amended, recorded, err := degrade.AmendDocument(body, a.ID, a.Body)
 	if recorded {
@@ -251,7 +252,7 @@ func amendSwitches(body []byte, a settings.Amendment) ([]byte, error) {
 	return amended, err
 }
 
-// name names this process for people, and in the pages it puts: the machine, and where it listens.
+// name names this process for people and in its pages: the machine, and its address.
 func (n *Node) name() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -262,7 +263,7 @@ func (n *Node) name() string {
 		listener = n.private
 	}
 	at := "@" + listener.Addr().String()
-	return host[:min(len(host), seckill.MaxNameLength-len(at))] + at // a page has no room for more
+	return host[:min(len(host), seckill.MaxNameLength-len(at))] + at // a page has no room for a longer name
 }
 
 // settingsFile returns the file that keeps the settings for a start without the database; "" if
@@ -274,7 +275,7 @@ func (n *Node) settingsFile() string {
 	}
 	file := "settings.json"
 	if n.role&RoleGateway == 0 {
-		file = "worker-settings.json" // it has no limits, and a gateway may share the directory
+		file = "worker-settings.json" // it has no limits, and a gateway may use the same directory
 	}
 	return filepath.Join(n.cfg.DataDir, file)
 }
@@ -283,21 +284,21 @@ func (n *Node) settingsFile() string {
 func (n *Node) controlMetrics() []admin.Sample {
 	s, state := n.control.switches.Stats(), n.control.watcher.State()
 	out := []admin.Sample{
-		gauge("penstock_settings_unrecorded", "Changes that were made while the database was away, and wait to be recorded."+same,
+		gauge("penstock_settings_unrecorded", "Changes that were made while the database couldn't be reached, and are not recorded yet."+same,
 			int64(state.Waiting)),
-		gauge("penstock_gate_in_flight_visits", "Visits that the gate has let in.", s.InFlight),
+		gauge("penstock_gate_in_flight_visits", "Visits that the gate has admitted.", s.InFlight),
 		gauge("penstock_gate_in_flight_limit", "Visits that may be inside at once; new orders may fill four fifths of them.", s.Capacity),
 		gauge("penstock_gate_fitted_places", "Places for new orders while purchases wait too long in the line; 0 while they don't.", s.Fitted),
 		gauge("penstock_switches_set", "Switches that are set.", int64(s.Set)),
-		gauge("penstock_settings_nodes", "Gateways that were alive at the last look at the settings."+same, int64(state.Nodes)),
-		gauge("penstock_settings_age_seconds", "Time since the settings were looked at.", int64(state.Age.Seconds())),
+		gauge("penstock_settings_nodes", "Gateways that were alive when the settings were last read."+same, int64(state.Nodes)),
+		gauge("penstock_settings_age_seconds", "Time since the settings were last read.", int64(state.Age.Seconds())),
 	}
 	level := n.control.switches.Level()
 	out = append(out,
 		gauge("penstock_level", "Degrade level in force, 0 to 5.", int64(level.Level)),
 		gauge("penstock_level_found", "Degrade level that the node's own signals ask for.", int64(level.Found.Level)))
 	for cause, count := range s.Refused {
-		out = append(out, counter("penstock_gate_refused_total", "Visits that the gate sent away, by cause.", count,
+		out = append(out, counter("penstock_gate_refused_total", "Visits that the gate refused, by cause.", count,
 			admin.Label{Name: "cause", Value: cause.String()}))
 	}
 	if n.control.limits != nil {
@@ -306,7 +307,7 @@ func (n *Node) controlMetrics() []admin.Sample {
 			short = 1
 		}
 		out = append(out, gauge("penstock_processor_short",
-			"1 while what could run waits for the processor, and refusals are slowed down.", short))
+			"1 while goroutines wait for the processor, and refusals are therefore delayed.", short))
 		out = append(append(out, n.limitMetrics()...), n.control.trialMetrics()...)
 	}
 	for name, version := range state.Applied {
@@ -324,19 +325,19 @@ func (c *control) trialMetrics() []admin.Sample {
 	tries, taken := c.stage.stats()
 	out := []admin.Sample{
 		gauge("penstock_limits_staged", "1 while this gateway tries a staged change of the limits.", tries),
-		counter("penstock_limits_taken_back_total", "Staged changes of the limits that this gateway has taken back.", taken),
+		counter("penstock_limits_taken_back_total", "Staged changes of the limits that this gateway has taken back for all.", taken),
 	}
 	if kept := c.quotas; kept != nil {
 		out = append(out,
-			gauge("penstock_limit_quotas_kept", "Keys of whose quota the day's use is kept on disk, with the embedded parts.", int64(kept.Len())),
-			gauge("penstock_limit_quotas_kept_limit", "Keys there is room for.", leases.MaxKept),
-			counter("penstock_limit_quotas_not_kept_total", "Uses of a quota that are not kept, for want of room.", kept.Full()))
+			gauge("penstock_limit_quotas_kept", "Keys whose used quota of the day is kept on disk, with the embedded parts.", int64(kept.Len())),
+			gauge("penstock_limit_quotas_kept_limit", "Keys for which there is room.", leases.MaxKept),
+			counter("penstock_limit_quotas_not_kept_total", "Uses of a quota that are not kept, because there is no room.", kept.Full()))
 	}
 	return out
 }
 
-// maxLimitMetrics is how many policies have metrics of their own; the names of the others would
-// make a scrape too large.
+// maxLimitMetrics is how many policies have metrics of their own; more would make a scrape too
+// large.
 const maxLimitMetrics = 100
 
 // limitMetrics returns the metrics of the limits.
@@ -361,12 +362,12 @@ func (n *Node) limitMetrics() []admin.Sample {
 				policy.Excess, label))
 		}
 		share := shares[policy.Policy.Name]
-		if n.control.reports.pool == nil { // this gateway is alone
+		if n.control.reports.pool == nil { // this gateway has no pool
 			share = 1
 		}
 		if share > 0 && policy.Policy.Rate > 0 {
 			out = append(out, gaugeFloat("penstock_limit_effective_rate",
-				"What of the rate of a policy with one key this gateway was granted lately, per second.", share*policy.Policy.Rate, label))
+				"The part of a policy's rate that this gateway got lately, per second, for a policy with one key.", share*policy.Policy.Rate, label))
 		}
 		for verdict, n := range map[string]uint64{
 			"allowed": policy.Allowed, "refused": policy.Refused - policy.Crowded - policy.Exhausted, "crowded": policy.Crowded,
@@ -378,17 +379,17 @@ func (n *Node) limitMetrics() []admin.Sample {
 		}
 	}
 	out = append(out,
-		gauge("penstock_limit_in_flight", "Places that requests have of limits of what is in flight at once.", s.Places.InFlight),
+		gauge("penstock_limit_in_flight", "Places of limits on requests in flight that are taken.", s.Places.InFlight),
 		gauge("penstock_limit_in_flight_keys", "Keys with such places.", int64(s.Places.Keys)),
-		gauge("penstock_limit_in_flight_keys_limit", "Keys there is room for.", int64(s.Places.Capacity)),
-		counter("penstock_limit_in_flight_strangers_total", "Decisions by a shared count of places, for want of room.",
+		gauge("penstock_limit_in_flight_keys_limit", "Keys for which there is room.", int64(s.Places.Capacity)),
+		counter("penstock_limit_in_flight_strangers_total", "Decisions by a shared count of places, because there was no room.",
 			int64(s.Places.Strangers)))
 	alone := int64(0)
 	if s.Pool.Alone > 0 {
 		alone = 1
 	}
 	out = append(out,
-		gauge("penstock_limit_alone", "1 while this node decides limits by its last shares, because Redis is away.", alone),
+		gauge("penstock_limit_alone", "1 while this node decides limits by its last shares, because Redis can't be reached.", alone),
 		gauge("penstock_limit_leases", "Keys whose tokens are leased from Redis.", int64(s.Pool.Leases)),
 		gauge("penstock_limit_owed_tokens",
 			"Tokens that this gateway let pass while Redis was away or late, and that are not charged yet: they come on top of the limits.",
@@ -398,17 +399,17 @@ func (n *Node) limitMetrics() []admin.Sample {
 		counter("penstock_limit_exchanges_total", "Exchanges of tokens with Redis.", int64(s.Pool.Rounds)),
 		counter("penstock_limit_exchanged_keys_total", "Keys in these exchanges.", int64(s.Pool.Asks)),
 		counter("penstock_limit_exchanges_failed_total", "Exchanges that failed.", int64(s.Pool.Failed)),
-		counter("penstock_limit_exchanges_late_total", "Exchanges that nobody waited for any more.", int64(s.Pool.Late)))
+		counter("penstock_limit_exchanges_late_total", "Exchanges whose answer came too late for its requests.", int64(s.Pool.Late)))
 	for _, hot := range now.Top {
-		out = append(out, gauge("penstock_limit_refused_keys", "Refusals of the last minute or two, of the keys that are refused most.",
+		out = append(out, gauge("penstock_limit_refused_keys", "Refusals in the last minute or two, for the keys that are refused most.",
 			int64(hot.Refused), admin.Label{Name: "policy", Value: hot.Policy}, admin.Label{Name: "key", Value: hot.Key}))
 	}
 	for _, t := range s.Tables {
 		key := admin.Label{Name: "key", Value: string(t.Key)}
 		out = append(out,
 			gauge("penstock_limit_buckets", "Buckets that aren't full.", int64(t.Live), key),
-			gauge("penstock_limit_buckets_limit", "Buckets there is room for.", int64(t.Capacity), key),
-			counter("penstock_limit_strangers_total", "Decisions by a shared bucket, for want of room.", int64(t.Strangers), key))
+			gauge("penstock_limit_buckets_limit", "Buckets for which there is room.", int64(t.Capacity), key),
+			counter("penstock_limit_strangers_total", "Decisions by a shared bucket, because there was no room.", int64(t.Strangers), key))
 	}
 	return out
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/seckill/backoffice"
 )
 
-// fullStore is a store with all that it keeps: the truth of the sale, the settings, the steps of
+// fullStore is a store with all its parts: the truth of the sale, the settings, and the steps of
 // orders.
 type fullStore interface {
 	seckill.Store
@@ -23,7 +23,7 @@ type fullStore interface {
 	backoffice.EventStore
 }
 
-// database is a store that may be there later. While it is not, each call fails at once, and
+// database is a store that may become available later. Until then each call fails at once, and
 // nothing happened.
 type database struct {
 	// Fixed after newDatabase.
@@ -52,7 +52,7 @@ func newDatabase(name string, open func(context.Context) (fullStore, error), log
 	return &database{name: name, open: open, log: log, migrating: make(chan struct{}, 1)}
 }
 
-// store returns the store, or why there is none yet.
+// store returns the store, or why it isn't available.
 func (d *database) store() (fullStore, error) {
 	if s := d.opened.Load(); s != nil {
 		return *s, nil
@@ -65,7 +65,7 @@ func (d *database) store() (fullStore, error) {
 	return nil, fmt.Errorf("%s was not reached yet", d.name)
 }
 
-// try opens the store. An error that waiting may mend is not returned, but kept.
+// try opens the store. If waiting may help, the error is kept and not returned.
 func (d *database) try(ctx context.Context) error {
 	s, err := d.open(ctx)
 	if err == nil {
@@ -161,7 +161,7 @@ func (d *database) wait(ctx context.Context, first chan<- error, late <-chan str
 		}
 		switch {
 		case d.opened.Load() != nil:
-			d.log.Info("the database is there", "server", d.name)
+			d.log.Info("the database is available", "server", d.name)
 			return
 		case err != nil:
 			failed(err)
@@ -184,7 +184,7 @@ func (d *database) Close() error {
 	return nil
 }
 
-// stats returns how the connections to PostgreSQL do. The embedded database has none.
+// stats returns the state of the connections to PostgreSQL. The embedded database has none.
 func (d *database) stats() postgres.Stats {
 	if s := d.opened.Load(); s != nil {
 		if store, ok := (*s).(*postgres.Store); ok {
@@ -212,8 +212,8 @@ func (d *database) postgres() (*postgres.Store, error) {
 	return store, nil
 }
 
-// lineage returns what tells this installation from others; "" of an embedded one, which shares no
-// server.
+// lineage returns a name that identifies this installation. It is "" for an embedded database,
+// which shares no server.
 func (d *database) lineage(ctx context.Context) (string, error) {
 	store, err := d.postgres()
 	if err != nil || store == nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// This file passes calls on to the store, once there is one (database.store).
+// This file passes calls to the store, once it is available (database.store).
 
 // LoadCatalog implements seckill.Store.
 func (d *database) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, begin func(whole bool),

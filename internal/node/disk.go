@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// probeFile is the name of the file in the data directory that is written to see whether anything
-// can be, and probeSize its size: as much as a batch of orders with its record needs, so that the
-// process turns unready about when purchases begin to fail.
+// probeFile is a file in the data directory that is written to check whether writing is possible.
+// probeSize is its size. A batch of orders with its record needs about that much, so the process
+// becomes unready at about the time when purchases begin to fail.
 const (
 	probeFile = "probe"
 	probeSize = 128 << 10
 )
 
-// probeEvery is how often the disk of the embedded parts is tried.
+// probeEvery is how often the disk of the embedded parts is checked.
 const probeEvery = time.Second
 
-// watchDisk tries, until ctx ends, whether the data directory of the embedded parts can be written.
-// They belong to this process alone, so it can't answer buyers while it can't: nodes with real
-// servers keep nothing there that buyers need.
+// watchDisk checks, until ctx ends, whether the data directory of the embedded parts can be
+// written. These parts belong to this process alone, so without a writable disk it can't answer
+// buyers. Nodes with real servers keep nothing there that buyers need.
 func (n *Node) watchDisk(ctx context.Context) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
@@ -37,11 +37,11 @@ func (n *Node) watchDisk(ctx context.Context) {
 	}
 }
 
-// probeDisk tries it once.
+// probeDisk checks it once.
 func (n *Node) probeDisk() {
 	err := tryWriting(filepath.Join(n.cfg.DataDir, probeFile))
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		err = path.Err // everybody may read the readiness, so it has no names of files
+		err = path.Err // everybody can read the readiness, so it must have no names of files
 	}
 	var before *error
 	if err == nil {

@@ -15,24 +15,24 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// health is the known state of this process, of its servers and of the shards. Both listeners
-// answer from it (gateway.Health); a loop updates it.
+// health is the known state of this process, of its servers and of the shards. Both listeners use
+// it for their answers (gateway.Health), and a loop updates it.
 type health struct {
 	// Fixed before the listeners serve.
 	hasCatalog func() bool
 	settings   standing
 
 	draining atomic.Bool
-	disk     atomic.Pointer[error] // why the embedded parts can't write; nil where they can
+	disk     atomic.Pointer[error] // why the embedded parts can't write; nil if they can
 	report   atomic.Pointer[report]
-	since    map[string]serverState // of the loop: by server and instance
+	since    map[string]serverState // by server and instance; used by the loop only
 
 	mu   sync.Mutex
-	next int          // guarded by mu: the shard to look at next
+	next int          // the shard to check next; guarded by mu
 	open []shardState // guarded by mu: by shard
 }
 
-// serverState is how a server does. The JSON is of /readyz?verbose.
+// serverState is the state of a server. Its JSON is a part of /readyz?verbose.
 type serverState struct {
 	Server   string `json:"server"`
 	Instance string `json:"instance"`
@@ -41,7 +41,7 @@ type serverState struct {
 	Detail   string `json:"detail"`
 }
 
-// The states of a server: degraded is one that answers in part.
+// The states of a server: a degraded server answers only in part.
 const (
 	serverOK       = "ok"
 	serverDegraded = "degraded"
@@ -58,7 +58,8 @@ const (
 	shardRebuilding
 )
 
-// shardCounts counts shards by their state. Rebuilding ones are closed too, and counted once.
+// shardCounts counts shards by their state. A shard that is being rebuilt is closed, too, but is
+// counted once.
 type shardCounts struct {
 	Open       int `json:"open"`
 	Closed     int `json:"closed"`
@@ -85,13 +86,13 @@ func newHealth() *health {
 	return h
 }
 
-// standing is how this process stands with the settings; *settings.Watcher is one.
+// standing is the state of this process's settings; *settings.Watcher implements it.
 type standing interface {
-	Known() bool   // it has some, or had
-	Drained() bool // an operator took it out of service
+	Known() bool   // whether it has settings, or had some
+	Drained() bool // whether an operator drained it
 }
 
-// Missing names what this process lacks to answer buyers, "" where it lacks nothing.
+// Missing names what this process lacks to answer buyers; "" if it lacks nothing.
 func (h *health) Missing() string {
 	switch {
 	case h.draining.Load():
@@ -114,14 +115,14 @@ func (h *health) AppendReport(dst []byte, ready, draining bool) []byte {
 	r := *h.report.Load()
 	r.Ready, r.Draining = ready, draining
 	text, err := json.Marshal(&r)
-	if err != nil { // it has nothing that can't be written
+	if err != nil { // this node has nothing that can fail to be written
 		return append(dst, "{}"...)
 	}
 	return append(dst, text...)
 }
 
-// healthEvery is how often servers and shards are looked at, shardsPerLook how many shards are
-// asked at each look, and lookTimeout how long that may take.
+// healthEvery is how often servers and shards are checked, shardsPerLook is how many shards are
+// asked at each look, and lookTimeout bounds a look.
 const (
 	healthEvery   = time.Second
 	shardsPerLook = 64
@@ -169,10 +170,10 @@ func (n *Node) watchHealth(ctx context.Context) {
 	}
 }
 
-// lookAtShards asks some shards how they do, the next ones in turn, and counts all.
+// lookAtShards asks some shards for their state, different ones in turn, and counts all.
 func (n *Node) lookAtShards(ctx context.Context, some int) (counts shardCounts, err error) {
 	h, rows := n.health, n.sale.Rows()
-	h.mu.Lock() // one look at a time, in the stock too
+	h.mu.Lock() // only one look at a time, also at the stock
 	defer h.mu.Unlock()
 	if len(h.open) != len(rows) {
 		h.open = make([]shardState, len(rows))
@@ -213,7 +214,7 @@ func (n *Node) lookAtShards(ctx context.Context, some int) (counts shardCounts, 
 	return counts, err
 }
 
-// lookAtServers returns the state of each server, the worst first. stock is the error of asking a
+// lookAtServers returns the state of each server, the worst first. stock is the error from asking a
 // shard.
 func (n *Node) lookAtServers(stock error) []serverState {
 	states := slices.Concat(n.redisStates(stock), n.kafkaStates(), n.databaseStates(), n.settingsStates())
@@ -266,7 +267,7 @@ func (n *Node) redisStates(asked error) (states []serverState) {
 	case len(states) == 0 && asked != nil:
 		states = append(states, stateOf("redis", "", serverAway, asked.Error()))
 	case len(states) == 0:
-		// No shard is known yet, so that none was asked.
+		// No shard is known yet, so none was asked.
 		state, detail := serverOK, ""
 		if err := n.servers.stock.Reached(); err != nil {
 			state, detail = serverAway, err.Error()
@@ -276,7 +277,7 @@ func (n *Node) redisStates(asked error) (states []serverState) {
 	return states
 }
 
-// kafkaStates are one for Kafka, and one for each partition that isn't well.
+// kafkaStates has one state for Kafka, and one for each partition that isn't healthy.
 func (n *Node) kafkaStates() (states []serverState) {
 	partitions, down := n.servers.queue.Partitions(), 0
 	for i := range partitions {
@@ -304,7 +305,7 @@ const (
 	databaseFails  = time.Second
 )
 
-// databaseStates is one for the database, and one for the catalog.
+// databaseStates has one state for the database, and one for the catalog.
 func (n *Node) databaseStates() []serverState {
 	state, detail := serverAway, ""
 	silent, _ := n.sale.followed.Age()
@@ -329,14 +330,13 @@ func (n *Node) databaseStates() []serverState {
 	return []serverState{stateOf("database", "", state, detail), catalog}
 }
 
-// settingsStates is one for the settings: as the database has them, as this node had them last, or
-// none.
+// settingsStates has the state of the settings: newest, kept from before, or missing.
 func (n *Node) settingsStates() []serverState {
 	switch s := n.control.watcher.State(); {
 	case !s.Known:
-		return []serverState{stateOf("settings", "", serverAway, "this process never had any, and serves nobody before it has: "+s.Away.Error())}
+		return []serverState{stateOf("settings", "", serverAway, "this process has none yet, and serves no buyer before it has: "+s.Away.Error())}
 	case s.Away != nil:
-		return []serverState{stateOf("settings", "", serverDegraded, "those of before are in force: "+s.Away.Error())}
+		return []serverState{stateOf("settings", "", serverDegraded, "those from before are in force: "+s.Away.Error())}
 	case s.Waiting > 0:
 		return []serverState{stateOf("settings", "", serverDegraded, fmt.Sprintf("%d changes wait to be recorded", s.Waiting))}
 	}
@@ -346,8 +346,8 @@ func (n *Node) settingsStates() []serverState {
 // clockEvery is how often the database's clock is looked at.
 const clockEvery = time.Second
 
-// watchClock tells the desk how far the database's clock is ahead, until ctx ends: sales begin and
-// end by it.
+// watchClock tells the desk how far the database's clock is ahead, until ctx ends, because sales
+// begin and end by that clock.
 func (n *Node) watchClock(ctx context.Context) {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
@@ -361,8 +361,8 @@ func (n *Node) watchClock(ctx context.Context) {
 	}
 }
 
-// clockSlack is by how much a new look must differ from the last one to count: a call takes that
-// long.
+// clockSlack is how much a new reading must differ from the last one to count, because a call takes
+// about that long.
 const clockSlack = 20 * time.Millisecond
 
 func (n *Node) lookAtClock(ctx context.Context) {
@@ -371,7 +371,7 @@ func (n *Node) lookAtClock(ctx context.Context) {
 	began := time.Now()
 	now, err := n.servers.database.now(ctx)
 	took := time.Since(began)
-	if err != nil || took > 10*clockSlack { // too vague
+	if err != nil || took > 10*clockSlack { // the reading is too inexact
 		return
 	}
 	ahead := now.Sub(began.Add(took / 2))
@@ -396,7 +396,7 @@ func (n *Node) lookAtQueue(ctx context.Context) ([]admin.Partition, error) {
 		case p.Err != nil:
 			out[i].State, out[i].Detail = "unknown", p.Err.Error()
 		case p.Lost():
-			out[i].State, out[i].Detail = "lost", "the log is not the one that was read"
+			out[i].State, out[i].Detail = "lost", "the log is not the one that was read before"
 		}
 	}
 	return out, nil

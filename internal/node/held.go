@@ -11,17 +11,18 @@ import (
 	"github.com/penstock/penstock/seckill/backoffice"
 )
 
-// timeoutSwitch is the switch timeouts as the database has it. It is read before orders are
-// cancelled, by the part that cancels them, so that it is in force as soon as it is written. Only
-// that part's goroutine uses it.
+// timeoutSwitch is the switch timeouts as the database has it. The part that cancels orders reads
+// it each time before it cancels, so that a change is in force as soon as it is written. Only that
+// part's goroutine uses it.
 type timeoutSwitch struct {
 	switches *degrade.Controller // nil before the first look
 	version  settings.Version
-	next     time.Time // when a switch ends; zero: none does
+	next     time.Time // when a switch ends; zero if none does
 }
 
-// heldTimeouts says for which orders the time to pay doesn't end for now. Values in force on this
-// node count, too: they may have been set while the database was away.
+// heldTimeouts says which orders are not cancelled at the moment although their time is over.
+// Values in force on this node count, too: they may have been set while the database couldn't be
+// reached.
 func (n *Node) heldTimeouts(ctx context.Context) (backoffice.Held, error) {
 	s := &n.timeouts
 	d, now, err := n.servers.database.FindSettings(ctx, settings.Switches)
@@ -45,8 +46,8 @@ func (n *Node) heldTimeouts(ctx context.Context) (backoffice.Held, error) {
 }
 
 // held lists the activities whose orders are not cancelled for now, according to any of the
-// controllers. An activity whose orders' time may be over has been in the catalog for at least as
-// long.
+// controllers. If the time of an order may be over, its activity has been in the catalog for longer
+// than that.
 func held(catalog *seckill.Catalog, all ...*degrade.Controller) backoffice.Held {
 	scoped := false
 	isHeld := func(merchant, activity string) bool {

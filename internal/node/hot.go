@@ -10,9 +10,9 @@ import (
 	"github.com/penstock/penstock/seckill/backoffice"
 )
 
-// hotItems counts, roughly, which items are ordered most: they are loaded first when their shard is
-// rebuilt. It keeps few counts: when a shard has too many, all are halved, and zeros are dropped.
-// It is safe for concurrent use.
+// hotItems counts roughly which items are ordered most. These are loaded first when their shard is
+// rebuilt. It keeps few counts: if a shard has too many, it halves all of them and drops zeros. It
+// is safe for concurrent use.
 type hotItems struct {
 	mu     sync.Mutex
 	shards map[inventory.ShardID]map[inventory.ItemID]int // guarded by mu

@@ -23,15 +23,15 @@ const keptFile = "catalog.kept"
 // number of shards and of the topic's partitions, each in 4 bytes, big endian.
 const keepMagic = "penstock node\n\x01"
 
-// keptNode is what a process keeps for a start without its servers.
+// keptNode is what a process keeps on disk for a start without its servers.
 type keptNode struct {
-	catalog    *seckill.Catalog // nil where nothing is kept
+	catalog    *seckill.Catalog // nil if nothing is kept
 	rows       []seckill.ShardRow
 	partitions int // of the queue
 }
 
-// writeKept replaces the file at path, whole or not at all. Only this user may read it, because it
-// has payment secrets.
+// writeKept replaces the file at path, completely or not at all. Only this user may read it,
+// because it has payment secrets.
 func writeKept(path string, k *keptNode) error {
 	file, err := atomicfile.Create(path, 0o600)
 	if err != nil {
@@ -50,7 +50,7 @@ func writeKept(path string, k *keptNode) error {
 	return file.Commit()
 }
 
-// readKept reads the file at path, of an installation of so many shards.
+// readKept reads the file at path, for an installation with that many shards.
 func readKept(path string, shards int) (k keptNode, err error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -64,7 +64,7 @@ func readKept(path string, shards int) (k keptNode, err error) {
 	}
 	head = head[len(keepMagic):]
 	if n := binary.BigEndian.Uint32(head); n != uint32(shards) && n != 0 {
-		return keptNode{}, fmt.Errorf("%w: it is of an installation of %d shards", seckill.ErrCatalogFile, n)
+		return keptNode{}, fmt.Errorf("%w: it belongs to an installation with %d shards", seckill.ErrCatalogFile, n)
 	}
 	k.partitions = int(binary.BigEndian.Uint32(head[4:]))
 	k.catalog, k.rows, err = seckill.ReadCatalog(in, time.Now())
@@ -74,7 +74,7 @@ func readKept(path string, shards int) (k keptNode, err error) {
 // restore reads the kept catalog and shards. Without a valid file it does nothing.
 func (n *Node) restore() {
 	if !n.cfg.Real() {
-		return // the embedded database is never away
+		return // the embedded database is always available
 	}
 	path := filepath.Join(n.cfg.DataDir, keptFile)
 	began := time.Now()
@@ -89,8 +89,8 @@ func (n *Node) restore() {
 	}
 }
 
-// The pace of keeping: how often a look is made for something new, and how many times as long as
-// the last writing took the disk is left alone.
+// The pace of keeping: how often to check for changes, and for how many times the duration of the
+// last write the disk is not written.
 const (
 	keepEvery = 5 * time.Second
 	keepRest  = 20

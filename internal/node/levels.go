@@ -51,7 +51,7 @@ func (n *Node) findLevel(ctx context.Context) {
 }
 
 // sellingSince remembers when purchases were last taken from the lines. While nothing is sold,
-// refusals take the processor from no purchase.
+// refusals don't take processor time from purchases.
 type sellingSince struct {
 	taken uint64
 	at    time.Time
@@ -69,17 +69,17 @@ func (s *sellingSince) look(lines map[int]desk.LineStats, now time.Time) {
 
 func (s *sellingSince) lately(now time.Time) bool { return now.Sub(s.at) < time.Second }
 
-// lineDelay estimates how long purchases wait in the lines: the waiting purchases will take as long
-// as the same number took before (Little's law). The estimate is at least the time since the line
-// last moved, and at most the longest wait that was seen.
+// lineDelay estimates how long purchases wait in the lines. It assumes that the waiting purchases
+// will take as long as the same number took before (Little's law). The estimate is at least the
+// time since the line last moved, and at most the longest measured wait.
 type lineDelay struct {
 	lanes map[int]laneDelay
 }
 
 type laneDelay struct {
 	taken uint64
-	moved time.Time // when it last served a purchase, or had none waiting
-	busy  time.Time // since when a purchase waits
+	moved time.Time // when it last served a purchase, or was empty
+	busy  time.Time // since when a purchase has been waiting
 	rate  float64   // purchases a second, smoothed
 	at    time.Time
 }
@@ -105,7 +105,7 @@ func (l *lineDelay) lane(lane int, s *desk.LineStats, now time.Time) time.Durati
 		next.moved = now
 	}
 	if passed := now.Sub(before.at).Seconds(); known && passed > 0 {
-		const weight = 0.3 // of the newest look
+		const weight = 0.3 // the weight of the newest look
 		next.rate += weight * (float64(s.Taken-before.taken)/passed - next.rate)
 	}
 	l.lanes[lane] = next
@@ -120,7 +120,7 @@ func (l *lineDelay) lane(lane int, s *desk.LineStats, now time.Time) time.Durati
 	return max(stalled, min(byRate, now.Sub(next.busy)))
 }
 
-// whileNotHeld runs a job of a tier whenever the level lets it, until ctx ends.
+// whileNotHeld runs a job of a tier while the level allows it, until ctx ends.
 func (n *Node) whileNotHeld(ctx context.Context, tier degrade.Tier, run func(context.Context)) {
 	tick := time.NewTicker(lookAtSignals)
 	defer tick.Stop()

@@ -16,8 +16,8 @@ import (
 // node can show all of them. It is safe for concurrent use.
 type limitReports struct {
 	node    string
-	meter   *limiter.Meter   // nil without RoleGateway, like the next
-	history *limiter.History // purchases that came to the limits
+	meter   *limiter.Meter   // nil without RoleGateway, like the next field
+	history *limiter.History // the purchases that came to the limits
 	pool    *leases.Pool     // nil with the embedded parts
 	ring    func(string)     // makes all gateways leave their history; nil with the embedded parts
 	wanted  chan struct{}    // gets a value when another process has rung; capacity 1
@@ -44,7 +44,7 @@ const (
 func reportBoard() leases.Board  { return leases.Board{Name: "limit-reports", Life: 10 * time.Second} }
 func historyBoard() leases.Board { return leases.Board{Name: "limit-history", Life: 3 * historyEvery} }
 
-// run leaves this gateway's reports until ctx ends, and then takes the last one away.
+// run stores this gateway's reports until ctx ends, and then removes its last one.
 func (l *limitReports) run(ctx context.Context) {
 	var told, reported time.Time
 	for {
@@ -69,12 +69,12 @@ func (l *limitReports) run(ctx context.Context) {
 	if l.pool != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportEvery)
 		defer cancel()
-		_, _ = l.pool.Share(ctx, reportBoard(), l.node, "") // else it ages
+		_, _ = l.pool.Share(ctx, reportBoard(), l.node, "") // without this call it would age out
 		_, _ = l.pool.Share(ctx, historyBoard(), l.node, "")
 	}
 }
 
-// leave writes a text to the board. If that fails, the next one follows soon, and readers are told
+// leave stores a text on the board. If that fails, the next one follows soon, and readers are told
 // what is missing.
 func (l *limitReports) leave(ctx context.Context, board leases.Board, what any) {
 	if text, err := json.Marshal(what); err == nil {
@@ -108,7 +108,7 @@ func (l *limitReports) LimitHistory(ctx context.Context) (series []limiter.Serie
 	}
 	shared, err := l.histories(ctx)
 	if err != nil {
-		missing = "Redis can't be asked what came to the other gateways."
+		missing = "Redis can't be asked for the purchases of the other gateways."
 	}
 	for _, s := range shared {
 		if s.Node == l.node && l.history != nil {
@@ -137,7 +137,7 @@ func (l *limitReports) LimitReports(ctx context.Context) (reports []limiter.Node
 	}
 	shared, err := l.pool.Share(ctx, reportBoard(), "", "")
 	if err != nil {
-		return reports, "Redis can't be asked what the other gateways say."
+		return reports, "Redis can't be asked for the reports of the other gateways."
 	}
 	for _, s := range shared {
 		r := limiter.NodeReport{Node: s.Node, Age: s.Age}

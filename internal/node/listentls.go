@@ -11,11 +11,11 @@ import (
 
 // ListenTLS has the files for TLS on a listener; without them the listener doesn't encrypt.
 type ListenTLS struct {
-	Cert string // PEM: the certificate, and those that lead to its authority
+	Cert string // PEM: the certificate, and the intermediate certificates
 	Key  string
 }
 
-// validate reads the files. Errors begin with the setting's key, which prefix begins.
+// validate reads the files. Each error begins with the setting's key, which begins with prefix.
 func (t ListenTLS) validate(prefix string) error {
 	switch {
 	case t.Cert == "" && t.Key == "":
@@ -31,8 +31,8 @@ func (t ListenTLS) validate(prefix string) error {
 	return nil
 }
 
-// on returns l, or what speaks TLS on it. The handshake is part of a connection's first read, so
-// that the deadline of a request's header bounds it.
+// on returns l, or, with files, a listener that uses TLS on it. The handshake is a part of a
+// connection's first read, so the deadline for a request's header bounds it.
 func (t ListenTLS) on(l net.Listener) net.Listener {
 	if t.Cert == "" {
 		return l
@@ -54,8 +54,8 @@ func (t ListenTLS) scheme() string {
 	return "https://"
 }
 
-// renewed is a certificate that is read again now and then, so that one that is renewed in time
-// needs no restart. It is safe for concurrent use.
+// renewed is a certificate that is read again regularly. So a renewed certificate needs no restart.
+// It is safe for concurrent use.
 type renewed struct {
 	files ListenTLS
 
@@ -64,10 +64,10 @@ type renewed struct {
 	read time.Time        // guarded by mu
 }
 
-// renewEvery is how long a certificate that was read is used.
+// renewEvery is how long a certificate is used before it is read again.
 const renewEvery = time.Second
 
-// get returns the certificate. Where the files can't be read any more, the last one stays.
+// get returns the certificate. If the files can't be read any longer, it returns the last one.
 func (r *renewed) get() (*tls.Certificate, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

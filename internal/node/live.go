@@ -28,33 +28,33 @@ type liveView struct {
 	certificates atomic.Pointer[[]live.Symptom] // nil before the first look, and without any
 	spread       timing.Histogram               // from a change of the settings until it was in force on every gateway
 
-	// Used by runLive alone.
+	// Used by runLive only.
 	collector collector
 	merger    live.Merger
 	alarms    *live.Alarms
-	before    *live.Snapshot // nil before the first
+	before    *live.Snapshot // nil before the first one
 	switches  parsedSwitches
 
 	mu       sync.Mutex
-	own      *live.Frame // guarded by mu: this node's newest; nil before the first
+	own      *live.Frame // the newest frame of this node; nil before the first one; guarded by mu
 	heard    heardFrames // guarded by mu
 	books    liveBooks   // guarded by mu
-	shown    []string    // guarded by mu: activities that are shown without traffic
+	shown    []string    // activities that are shown even without traffic; guarded by mu
 	unready  []live.Unready
-	stock    map[string]live.SaleLedger // guarded by mu; replaced as a whole
+	stock    map[string]live.SaleLedger // replaced as a whole; guarded by mu
 	audited  map[string][]live.Unbalanced
-	severity map[string]int        // guarded by mu: alarms that are raised, by severity
-	tallies  map[string]live.Tally // guarded by mu: what objectives are about, since the start
+	severity map[string]int        // raised alarms by severity; guarded by mu
+	tallies  map[string]live.Tally // the counts for objectives, since the start; guarded by mu
 }
 
 func newLiveView() *liveView {
 	return &liveView{hub: live.NewHub(), alarms: live.NewAlarms(), audited: make(map[string][]live.Unbalanced)}
 }
 
-// liveTick is how often faults are looked for; a snapshot is shown at every second one.
+// liveTick is how often the view is checked for problems; every second time, a snapshot is sent.
 const liveTick = 500 * time.Millisecond
 
-// runLive shows a snapshot a second until ctx ends, and then ends all watchers.
+// runLive sends a snapshot each second until ctx ends, and then ends all watchers.
 func (n *Node) runLive(ctx context.Context) {
 	defer n.live.hub.Close()
 	tick := time.NewTicker(liveTick)
@@ -72,7 +72,7 @@ func (n *Node) runLive(ctx context.Context) {
 	}
 }
 
-// showLive merges the known data and sends changes; with whole, it sends the snapshot.
+// showLive merges the known data and sends changes; with whole, it also sends the snapshot.
 func (n *Node) showLive(whole bool) {
 	v := n.live
 	input, facts := n.liveInput(time.Now())
@@ -106,14 +106,14 @@ func (n *Node) publishLive(kind, merchant string, at time.Time, data any) {
 	}
 }
 
-// movedOrders counts orders that this node has paid or cancelled, until they are taken. It is safe
-// for concurrent use; the zero value is empty.
+// movedOrders counts the orders that this node has paid or cancelled, until the counts are taken.
+// It is safe for concurrent use; the zero value is empty.
 type movedOrders struct {
 	mu  sync.Mutex
 	now movedCounts // guarded by mu
 }
 
-// movedCounts has at most maxMoved names of each kind; the rest is in all alone.
+// movedCounts has at most maxMoved names of each kind; further ones are only in all.
 type movedCounts struct {
 	all        movedCount
 	activities map[seckill.ActivityID]movedCount
@@ -133,7 +133,7 @@ func (c movedCount) with(state seckill.OrderState) movedCount {
 
 const maxMoved = 1_000
 
-// count is desk.Parts.Moved.
+// count is the function for desk.Parts.Moved.
 func (m *movedOrders) count(o *seckill.Order) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 type liveBooks struct {
 	members  []live.Known // as of the following time
 	at       time.Time    // zero before the first answer
-	failed   bool         // the last try to read them failed
+	failed   bool         // the last attempt to read them failed
 	newest   int64        // the number of the newest change that was published; -1 before the first look
 	letters  int64
 	change   *live.Change
@@ -30,7 +30,8 @@ type liveBooks struct {
 // away records that the database can't be asked for the nodes.
 func (b *liveBooks) away(now time.Time) bool { return b.failed || now.Sub(b.at) > booksTimeout }
 
-// knownNodes returns the nodes, each silent for as long as has passed since the database was asked.
+// knownNodes returns the nodes. How long each has been silent includes the time since the database
+// was asked.
 func (b *liveBooks) knownNodes(now time.Time) []live.Known {
 	out := slices.Clone(b.members)
 	for i := range out {
@@ -39,12 +40,12 @@ func (b *liveBooks) knownNodes(now time.Time) []live.Known {
 	return out
 }
 
-// How often the database is asked: for the nodes twice a second, since a lost node must be reported
-// within two seconds; for slow data every fifth second.
+// How often the database is asked: for the nodes twice a second, because a lost node must be
+// reported within two seconds; for data that changes slowly every fifth second.
 const (
 	booksTimeout = time.Second
 	seldomEvery  = 10 // ticks
-	maxNews      = 20 // how many changes are published at once; if there are more, the newest
+	maxNews      = 20 // the most changes that are published at once: the newest ones
 )
 
 // runBooks asks the database until ctx ends. Changes are read at once: the next snapshot shows a
@@ -70,19 +71,19 @@ func (n *Node) runBooks(ctx context.Context) {
 	}
 }
 
-// readMembers reads which nodes there are.
+// readMembers reads the list of nodes.
 func (n *Node) readMembers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, booksTimeout)
 	defer cancel()
 	members, err := n.servers.database.SettingsMembers(ctx)
 	if err != nil {
 		n.live.mu.Lock()
-		n.live.books.failed = true // the last known data stays
+		n.live.books.failed = true // the last known data is kept
 		n.live.mu.Unlock()
 		return
 	}
 	now := time.Now()
-	newest := make(map[string]int64) // of each document, that any node has in force or has refused
+	newest := make(map[string]int64) // the newest version of each document that a node has in force or has refused
 	for i := range members {
 		for _, versions := range []settings.Versions{members[i].Applied, members[i].Rejected} {
 			for name, v := range versions {
@@ -110,7 +111,7 @@ func (n *Node) readMembers(ctx context.Context) {
 // memberNode is a node's report in the database.
 func memberNode(text json.RawMessage) live.Node {
 	var s nodeStatus
-	if len(text) == 0 || json.Unmarshal(text, &s) != nil { // another version's
+	if len(text) == 0 || json.Unmarshal(text, &s) != nil { // it was written by another version
 		return live.Node{}
 	}
 	return live.Node{
@@ -118,7 +119,8 @@ func memberNode(text json.RawMessage) live.Node {
 	}
 }
 
-// readNews reads what people have changed, tells it, and reports whether there was any.
+// readNews reads the changes that people have made, publishes them, and reports whether there were
+// any.
 func (n *Node) readNews(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, booksTimeout)
 	defer cancel()
@@ -141,7 +143,7 @@ func (n *Node) readNews(ctx context.Context) bool {
 	if news.Change < told { // the database was restored
 		first = max(news.Change-maxNews+1, 1)
 	}
-	isNews := told >= 0 && news.Change > told // otherwise there was none before
+	isNews := told >= 0 && news.Change > told // otherwise this is the first look
 	for number := first; number <= news.Change; number++ {
 		record, err := n.servers.database.FindChange(ctx, number)
 		if err != nil {
@@ -161,7 +163,7 @@ func (n *Node) readNews(ctx context.Context) bool {
 	return true
 }
 
-// readSeldom reads the limits, and whether money has been due for long.
+// readSeldom reads the limits, and the refunds that have been due for long.
 func (n *Node) readSeldom(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, booksTimeout)
 	defer cancel()
@@ -185,14 +187,14 @@ func (n *Node) readSeldom(ctx context.Context) {
 	n.live.books.policies, n.live.books.moneyOld = policies, len(old) > 0
 }
 
-// How long before its start an activity is shown without traffic, and must be ready.
+// How long before its start an activity is shown even without traffic, and must be ready.
 const (
 	shownBefore = 24 * time.Hour
 	maxChecked  = 200 // items of a sale that is about to begin
 )
 
-// findShown finds the activities that are shown without traffic, and what is missing for sales that
-// begin soon. Its cost depends on the number of activities.
+// findShown finds the activities that are shown even without traffic, and what is missing for sales
+// that begin soon. Its cost depends on the number of activities.
 func (n *Node) findShown() {
 	catalog := n.sale.Desk.Catalog()
 	now := catalog.Now()
@@ -218,7 +220,7 @@ func (n *Node) findShown() {
 			return -1
 		case bRuns && !aRuns:
 			return 1
-		case aRuns: // the newest first
+		case aRuns: // the newest ones first
 			a, b = b, a
 		}
 		if order := a.StartsAt.Compare(b.StartsAt); order != 0 {
@@ -258,7 +260,8 @@ func (n *Node) lacks(sale *seckill.Sale, state string) string {
 }
 
 // runStock reads the stock of the shown activities once a second while the live view has watchers.
-// From time to time it compares stock and database of one activity. It runs until ctx ends.
+// At some of the looks it also compares stock and database for one activity. It runs until ctx
+// ends.
 func (n *Node) runStock(ctx context.Context) {
 	whole := make(map[string]wholeLook)
 	for i := 0; wait.For(ctx, time.Second); i++ {
@@ -279,14 +282,14 @@ func (n *Node) runStock(ctx context.Context) {
 const (
 	auditEvery   = 10 // seconds
 	maxAudited   = 200
-	wholeEvery   = 5 * time.Second  // an activity of up to manyItems is read as a whole
-	wholeSeldom  = 30 * time.Second // and a larger one
+	wholeEvery   = 5 * time.Second  // how often an activity of up to manyItems is read as a whole
+	wholeSeldom  = 30 * time.Second // how often a larger one is
 	manyItems    = 1_000
 	stockTimeout = time.Second
-	stockAtATime = 1_000 // items of one call
+	stockAtATime = 1_000 // items in one call
 )
 
-// wholeLook is a complete reading of an activity, and its time.
+// wholeLook is a complete reading of an activity, with its time.
 type wholeLook struct {
 	at     time.Time
 	ledger live.Ledger
@@ -311,7 +314,7 @@ func (n *Node) readStock(ctx context.Context, s *live.Snapshot, whole map[string
 	catalog := n.sale.Desk.Catalog()
 	chosen := make(map[string][]seckill.Offer)
 	var all []seckill.Offer
-	var next string // the activity that was read as a whole longest ago
+	var next string // the activity whose last complete reading is oldest
 	for i := range s.Activities {
 		sale := catalog.Activity(seckill.ActivityID(s.Activities[i].Activity))
 		if sale == nil || sale.State == seckill.ActivityDraft || !sale.Live(time.Now(), n.cfg.Sale.Retention) {
@@ -365,7 +368,7 @@ func chooseItems(sale *seckill.Sale, a *live.Activity) (out []seckill.Offer) {
 	return out
 }
 
-// readItems reads the stock of offers. Those that can't be read now are left out.
+// readItems reads the stock of offers. Offers that can't be read now are left out.
 func (n *Node) readItems(ctx context.Context, offers []seckill.Offer) (map[inventory.ItemID]live.Ledger, time.Time) {
 	byShard := make(map[inventory.ShardID][]inventory.ItemID)
 	missing := make(map[inventory.ItemID]int)
@@ -398,7 +401,7 @@ func (n *Node) readItems(ctx context.Context, offers []seckill.Offer) (map[inven
 	at := time.Now().UTC().Truncate(time.Millisecond)
 	for item, n := range missing {
 		if n > 0 {
-			delete(out, item) // a part is no number
+			delete(out, item) // a part of its shards gives no valid number
 		}
 	}
 	for i := range offers {
@@ -483,7 +486,7 @@ func (n *Node) auditOne(ctx context.Context, s *live.Snapshot, turn int) {
 	defer cancel()
 	audits, err := n.sale.Office.Audit(ctx, seckill.ActivityID(name))
 	if err != nil {
-		return // a server is away, which other code reports
+		return // a server can't be reached, which other code reports
 	}
 	var found []live.Unbalanced
 	for i := range audits {

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// liveChange is a change in a sentence.
+// liveChange is a change as a sentence.
 func (n *Node) liveChange(c *seckill.Change) *live.Change {
 	text := changeText(c)
 	if c.Reason != "" {
@@ -23,8 +23,8 @@ func (n *Node) liveChange(c *seckill.Change) *live.Change {
 	return &live.Change{Number: c.Number, At: c.At.UTC().Truncate(time.Millisecond), By: c.Actor, Text: text, Merchant: n.changeMerchant(c)}
 }
 
-// changeText describes a change. A record of another version, which can't be read, still gets a
-// text.
+// changeText describes a change. Even a record that can't be read, because another version wrote
+// it, gets a text.
 func changeText(c *seckill.Change) string {
 	switch c.Kind {
 	case settings.Switches:
@@ -42,9 +42,9 @@ func changeText(c *seckill.Change) string {
 		}
 	case settings.KindNode:
 		if now := recorded[struct{ Drain *bool }](c.After); now.Drain != nil && *now.Drain {
-			return c.Key + " was asked to take no new buyers"
+			return c.Key + ": somebody asked it to take no new buyers"
 		} else if now.Drain != nil {
-			return c.Key + " was asked to take buyers again"
+			return c.Key + ": somebody asked it to take buyers again"
 		}
 	case seckill.ChangeToken:
 		switch {
@@ -63,14 +63,14 @@ func changeText(c *seckill.Change) string {
 	return fmt.Sprintf("%s %s was changed", c.Kind, c.Key)
 }
 
-// ofSession reports whether a change is a login or a logout. It is recorded, but is no news for
-// operators.
+// ofSession reports whether a change is a login or a logout. It is recorded, but operators need not
+// see it.
 func ofSession(c *seckill.Change) bool {
 	return c.Kind == seckill.ChangeToken &&
 		(recorded[seckill.TokenRecord](c.Before).Session || recorded[seckill.TokenRecord](c.After).Session)
 }
 
-// recorded reads a side of a change record; the zero value if there is none.
+// recorded reads one side of a change record; it returns the zero value if there is none.
 func recorded[T any](text string) (v T) {
 	if text == "" || json.Unmarshal([]byte(text), &v) != nil {
 		var none T
@@ -79,7 +79,7 @@ func recorded[T any](text string) (v T) {
 	return v
 }
 
-// switchesText says which switches were set and taken out.
+// switchesText says which switches were set and removed.
 func switchesText(c *seckill.Change) string {
 	before, after := recorded[degrade.Document](c.Before).Switches, recorded[degrade.Document](c.After).Switches
 	lacks := func(in []degrade.Switch, one degrade.Switch) bool {
@@ -97,7 +97,7 @@ func switchesText(c *seckill.Change) string {
 	}
 	for i := range before {
 		if s := &before[i]; lacks(after, *s) && !replaced[string(s.Name)+" "+s.Scope.String()] {
-			parts = append(parts, fmt.Sprintf("%s %s for %s was taken out", s.Name, s.Value, s.Scope))
+			parts = append(parts, fmt.Sprintf("%s %s for %s was removed", s.Name, s.Value, s.Scope))
 		}
 	}
 	return someOf(parts, "the switches were changed")
@@ -132,7 +132,7 @@ func policyTexts(text string) map[string]string {
 	return out
 }
 
-// someOf joins the first few parts; without any it is otherwise.
+// someOf joins the first few parts. If there are none, it returns otherwise.
 func someOf(parts []string, otherwise string) string {
 	const most = 3
 	switch n := len(parts); {
@@ -144,8 +144,8 @@ func someOf(parts []string, otherwise string) string {
 	return strings.Join(parts, ", ")
 }
 
-// changeMerchant is the merchant that a change is about, "" where it is about more, or that isn't
-// known.
+// changeMerchant is the merchant of a change. It is "" if there are several, or if the merchant is
+// unknown.
 func (n *Node) changeMerchant(c *seckill.Change) string {
 	front, _, _ := strings.Cut(c.Key, "/")
 	switch c.Kind {

@@ -13,7 +13,7 @@ import (
 // collector makes this node's frames. It remembers the counters of the frame before. It is used by
 // one goroutine.
 type collector struct {
-	at       time.Time // of the frame before; zero before the first
+	at       time.Time // when the frame before was made; zero before the first one
 	used     time.Duration
 	timedOut int64
 	applied  int64
@@ -25,15 +25,15 @@ type collector struct {
 	objectives objectives
 }
 
-// window has the counts of a histogram in its last ten seconds.
+// window has the counts of a histogram in the last ten seconds.
 type window struct {
 	total timing.Counts   // since the start
-	past  []timing.Counts // total at the looks before, oldest first
+	past  []timing.Counts // the totals at the looks before, oldest first
 }
 
 const windowLooks = 10
 
-// look reads the histogram, and returns the counts of the last ten looks.
+// look reads the histogram, and returns the counts since the look ten looks ago.
 func (w *window) look(total *timing.Counts) live.Distribution {
 	w.total = *total
 	w.past = append(w.past, w.total)
@@ -49,7 +49,7 @@ func (n *Node) collectFrame(now time.Time) {
 	c := &n.live.collector
 	span := now.Sub(c.at)
 	if c.at.IsZero() {
-		span = time.Second // nothing was counted before
+		span = time.Second // nothing was counted before this
 	}
 	f := &live.Frame{Node: n.liveNode(c, span), All: live.NewRates()}
 	n.collectTraffic(f, span)
@@ -87,7 +87,7 @@ func (n *Node) liveNode(c *collector, span time.Duration) live.Node {
 	return out
 }
 
-// collectTraffic takes what buyers were answered.
+// collectTraffic takes the counts of answers to buyers.
 func (n *Node) collectTraffic(f *live.Frame, span time.Duration) {
 	edge := n.live.edge.Load()
 	if edge == nil {
@@ -134,7 +134,7 @@ func ratesOf(o *gateway.Outcomes, span time.Duration) live.Rates {
 	return r
 }
 
-// collectMoves takes the paid and cancelled orders: those of the desk one by one, those of the
+// collectMoves takes the paid and cancelled orders: the desk's one by one, and those of the
 // workers' timeouts as sums.
 func (n *Node) collectMoves(f *live.Frame, span time.Duration) {
 	moved := n.live.moved.take()
@@ -198,7 +198,7 @@ func (n *Node) collectLimits(f *live.Frame, now time.Time) {
 	}
 }
 
-// collectServers takes how servers, shards and the queue do.
+// collectServers takes the states of servers, shards and the queue.
 func (n *Node) collectServers(f *live.Frame) {
 	r := n.health.report.Load()
 	for i := range r.Servers {
@@ -260,7 +260,7 @@ func (n *Node) hopTimes() map[string]*timing.Histogram {
 	return out
 }
 
-// hopAges returns the age of the oldest entry on each hop now, if known.
+// hopAges returns the current age of the oldest entry on each hop, if known.
 func (n *Node) hopAges(now time.Time) map[string]time.Duration {
 	out := make(map[string]time.Duration)
 	if n.role&RoleGateway != 0 {
@@ -284,7 +284,7 @@ func (n *Node) hopAges(now time.Time) map[string]time.Duration {
 	return out
 }
 
-// policiesOf are the limits as the live view has them.
+// policiesOf returns the limits in the form of the live view.
 func policiesOf(d *limiter.Document) map[string]live.Policy {
 	out := make(map[string]live.Policy, len(d.Policies))
 	for i := range d.Policies {

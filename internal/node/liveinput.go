@@ -19,14 +19,14 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// framesBoard is the board of frames in Redis. The text about a missing node needs older frames,
-// too.
+// framesBoard is the name of the board of frames in Redis. Frames of another version are on another
+// board.
 func framesBoard() leases.Board { return leases.Board{Name: "live-frames", Life: 10 * time.Second} }
 
-// heardFrames are the other nodes' frames at the last reading.
+// heardFrames are the frames of the other nodes at the last reading.
 type heardFrames struct {
 	frames []live.Heard
-	at     time.Time // when they were read; zero before
+	at     time.Time // when they were read; zero if they weren't
 	err    error     // why they can't be read now
 	failed time.Time // when this node's own frame could not be left last
 }
@@ -39,8 +39,8 @@ const (
 	framesSettle  = 3 * time.Second
 )
 
-// runFrames leaves this node's frame in Redis each second, reads those of the others, and takes its
-// own away when ctx ends.
+// runFrames stores this node's frame in Redis each second, and reads the frames of the others. When
+// ctx ends, it removes its own.
 func (n *Node) runFrames(ctx context.Context) {
 	pool := n.control.reports.pool
 	var left *live.Frame
@@ -49,7 +49,7 @@ func (n *Node) runFrames(ctx context.Context) {
 		own := n.live.own
 		n.live.mu.Unlock()
 		text := ""
-		if own != nil && own != left { // the same isn't written twice
+		if own != nil && own != left { // an equal text isn't written twice
 			encoded, err := own.Encode()
 			if err != nil {
 				n.log.Error("frame not written", "err", err)
@@ -61,16 +61,16 @@ func (n *Node) runFrames(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), framesTimeout)
 	defer cancel()
-	_, _ = pool.Share(ctx, framesBoard(), n.name(), "") // else it ages
+	_, _ = pool.Share(ctx, framesBoard(), n.name(), "") // without this call it would age out
 }
 
-// exchangeFrames leaves text, if there is one, and reads the others' frames.
+// exchangeFrames stores text, if there is one, and reads the frames of the others.
 func (n *Node) exchangeFrames(ctx context.Context, text string) {
 	ctx, cancel := context.WithTimeout(ctx, framesTimeout)
 	defer cancel()
 	name := n.name()
 	if text == "" {
-		name = "" // only read
+		name = "" // without a name it only reads
 	}
 	shared, err := n.control.reports.pool.Share(ctx, framesBoard(), name, text)
 	now := time.Now()
@@ -101,7 +101,7 @@ func (n *Node) exchangeFrames(ctx context.Context, text string) {
 	}
 }
 
-// liveInput is everything that a snapshot is made of, from memory.
+// liveInput is all that a snapshot is made from, in memory.
 func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
 	v := n.live
 	v.mu.Lock()
@@ -123,7 +123,7 @@ func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
 		in.Frames = append(in.Frames, h)
 	}
 	if v.heard.err != nil {
-		facts.Partial = "Redis can't be asked for them"
+		facts.Partial = "Redis can't be asked for the frames"
 		in.Partial = facts.Partial
 	}
 	v.mu.Unlock()
@@ -153,7 +153,7 @@ func failureCodes() map[string]bool {
 	return out
 }
 
-// liveMoney is the money that has to go back, in total and by merchant.
+// liveMoney is the money that must be refunded, in total and by merchant.
 func (n *Node) liveMoney() (all []live.Money, byMerchant map[string][]live.Money) {
 	n.observed.mu.Lock()
 	defer n.observed.mu.Unlock()
@@ -203,7 +203,7 @@ func (n *Node) liveSale(id string) (live.Sale, bool) {
 	}, true
 }
 
-// saleState is an activity's state for people: its state, and the part of its window.
+// saleState is an activity's state for people: its state, and whether its window is open.
 func saleState(sale *seckill.Sale, now time.Time) string {
 	switch {
 	case sale.State == seckill.ActivityDraft:
@@ -230,7 +230,7 @@ func (p *parsedSwitches) list(n *Node, now time.Time) []live.Switch {
 	if !bytes.Equal(stored.Body, p.body) {
 		document, err := degrade.ParseDocument(stored.Body)
 		if err != nil {
-			n.log.Error("switches in force can't be read", "err", err) // they were parsed when they were applied
+			n.log.Error("switches in force can't be read", "err", err) // they were parsed before, when they were applied
 		}
 		p.body, p.document = stored.Body, document
 	}
@@ -256,7 +256,7 @@ func (p *parsedSwitches) list(n *Node, now time.Time) []live.Switch {
 	return out
 }
 
-// scopeText is a scope as ctl takes it, "" for everybody.
+// scopeText is a scope in ctl's form; "" means everybody.
 func scopeText(s *degrade.Scope) string {
 	for _, part := range []struct{ kind, name string }{
 		{"merchant", s.Merchant}, {"activity", s.Activity}, {"sku", s.SKU}, {"caller", s.Caller},
@@ -268,7 +268,7 @@ func scopeText(s *degrade.Scope) string {
 	return ""
 }
 
-// scopeMerchant is the merchant that a scope is about, "" where it is more than one.
+// scopeMerchant is the merchant to which a scope belongs; "" if there are several.
 func scopeMerchant(catalog *seckill.Catalog, s *degrade.Scope) string {
 	activity := s.Activity
 	if front, _, both := strings.Cut(s.SKU, "/"); both {
@@ -290,7 +290,7 @@ func activityMerchant(catalog *seckill.Catalog, activity string) string {
 	return ""
 }
 
-// parseLimits reads the limits as the live view has them.
+// parseLimits reads the limits in the form of the live view.
 func parseLimits(body []byte) (map[string]live.Policy, error) {
 	if len(body) == 0 {
 		return nil, nil

@@ -10,7 +10,7 @@ func (n *Node) liveMetrics() []admin.Sample {
 	var out []admin.Sample
 	for hop, took := range n.hopTimes() {
 		out = append(out, admin.Sample{
-			Name: "penstock_hop_seconds", Help: "How long a hop of an order's or a setting's way took, sampled.", Kind: admin.HistogramKind,
+			Name: "penstock_hop_seconds", Help: "How long a step on the way of an order or a setting took, sampled.", Kind: admin.HistogramKind,
 			Labels: []admin.Label{{Name: "hop", Value: hop}}, Histogram: hopHistogram(took),
 		})
 	}
@@ -20,7 +20,7 @@ func (n *Node) liveMetrics() []admin.Sample {
 	if own != nil {
 		for _, h := range own.Hops {
 			out = append(out, admin.Sample{
-				Name: "penstock_hop_oldest_seconds", Help: "Age of the oldest that is on a hop of this process now; 0 where there is none.",
+				Name: "penstock_hop_oldest_seconds", Help: "Age of the oldest entry that is on this step in this process now; 0 if there is none.",
 				Kind: admin.Gauge, Value: h.Oldest / 1000, Labels: []admin.Label{{Name: "hop", Value: h.Hop}},
 			})
 		}
@@ -37,7 +37,7 @@ func (n *Node) liveMetrics() []admin.Sample {
 
 // hopHistogram has a bucket for each doubling.
 func hopHistogram(took *timing.Histogram) admin.Histogram {
-	const step = 4 // buckets of a doubling
+	const step = 4 // buckets for each doubling
 	counts := took.Counts()
 	out := admin.Histogram{Sum: took.Sum().Seconds()}
 	for first := 0; first < timing.Size; first += step {

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill/backoffice"
 )
 
-// adminDeps hands the parts to the admin listener.
+// adminDeps gives the parts to the admin listener.
 func (n *Node) adminDeps() admin.Deps {
 	memory := n.stockMemory
 	if n.servers.embedded != nil {
@@ -55,8 +55,8 @@ func gaugeFloat(name, help string, value float64, labels ...admin.Label) admin.S
 	return admin.Sample{Name: name, Help: help, Kind: admin.Gauge, Value: value, Labels: labels}
 }
 
-// same marks the help of a gauge about what all processes share.
-const same = " All processes tell the same: take max(), don't add them up."
+// same is the help text that marks a gauge whose value is the same in all processes.
+const same = " All processes report the same value: take max(), don't add them up."
 
 func seconds(name, help string, d time.Duration) admin.Sample {
 	return gaugeFloat(name, help, d.Seconds())
@@ -68,17 +68,17 @@ type observedShard struct {
 	known  bool
 }
 
-// observations are values that servers must be asked for. They are kept, so that a scrape doesn't
-// wait.
+// observations are values for which servers must be asked. They are stored, so that a scrape
+// doesn't wait.
 type observations struct {
 	mu      sync.Mutex
 	shards  map[inventory.ShardID]observedShard // guarded by mu
-	lag     int64                               // guarded by mu: records that no worker has committed; -1 where it isn't known
-	looked  bool                                // guarded by mu: lag and waiting were looked at
-	waiting time.Duration                       // guarded by mu: of the oldest step of an order; negative where it isn't known
-	money   *observedMoney                      // guarded by mu: nil where it isn't known
+	lag     int64                               // records that no worker has committed; -1 if unknown; guarded by mu
+	looked  bool                                // lag and waiting were read; guarded by mu
+	waiting time.Duration                       // how long the oldest step of an order has waited; negative if unknown; guarded by mu
+	money   *observedMoney                      // nil if unknown; guarded by mu
 
-	announcing timing.Histogram // ages of the oldest step of an order that waits, at each look
+	announcing timing.Histogram // at each look, the age of the oldest waiting step of an order
 }
 
 // shard records a shard's numbers.
@@ -91,14 +91,13 @@ func (o *observations) shard(id inventory.ShardID, levels inventory.Numbers, err
 	o.shards[id] = observedShard{levels, err == nil}
 }
 
-// observeEvery is how often lags are looked at, and moneyLooks how many of these looks there are
-// between two at money.
+// observeEvery is how often lags are read. Money is read at one in moneyLooks of these looks.
 const (
 	observeEvery = time.Second
 	moneyLooks   = 5
 )
 
-// observe looks at lags until ctx ends.
+// observe reads lags until ctx ends.
 func (n *Node) observe(ctx context.Context) {
 	tick := time.NewTicker(observeEvery)
 	defer tick.Stop()
@@ -154,14 +153,14 @@ func (n *Node) edgeMetrics() []admin.Sample {
 	out := []admin.Sample{
 		gauge("penstock_http_in_flight_requests", "Requests being worked on.", s.InFlight),
 		gauge("penstock_http_in_flight_limit", "Requests that may be worked on at once.", s.MaxInFlight),
-		gauge("penstock_http_waiting_requests", "Requests in a Prefer: wait.", s.Waiting),
+		gauge("penstock_http_waiting_requests", "Requests that wait because of Prefer: wait.", s.Waiting),
 		gauge("penstock_http_waiting_limit", "Requests that may wait at once.", s.MaxWaiting),
-		gauge("penstock_http_paused_requests", "Requests whose refusal waits for its turn, not in flight meanwhile.", s.Paused),
+		gauge("penstock_http_paused_requests", "Requests whose refusal is delayed; meanwhile they are not in flight.", s.Paused),
 		gauge("penstock_http_connections", "Open connections.", s.Connections),
 		gauge("penstock_http_connections_limit", "Connections that may be open.", s.MaxConns),
 		counter("penstock_http_refused_connections_total",
-			"Connections closed because too many were open, in all or of their address.", int64(s.RejectedConns)),
-		counter("penstock_http_accept_pauses_total", "Failed accepts that were waited out.", int64(s.AcceptPauses)),
+			"Connections that were closed because too many were open, in total or from their address.", int64(s.RejectedConns)),
+		counter("penstock_http_accept_pauses_total", "Failed accepts after which the listener waited.", int64(s.AcceptPauses)),
 		counter("penstock_http_panics_total", "Requests whose handler panicked.", int64(s.Panics)),
 		counter("penstock_http_log_left_out_total", "Log messages that were left out by the rate limit.", int64(s.LogLeftOut)),
 	}
@@ -199,7 +198,7 @@ func latencySample(c *gateway.ClassStats, labels ...admin.Label) admin.Sample {
 	}
 }
 
-// deskMetrics are the desk's: purchases, the lines in front of the stock, and its batches.
+// deskMetrics are the desk's metrics: purchases, the lines in front of the stock, and its batches.
 func (n *Node) deskMetrics() []admin.Sample {
 	desk := n.sale.Desk.Counts()
 	out := []admin.Sample{
@@ -209,7 +208,7 @@ func (n *Node) deskMetrics() []admin.Sample {
 		counter("penstock_orders_late_total", "Purchases acknowledged after the accept deadline.", desk.Late.Load()),
 		counter("penstock_orders_refused_full_total",
 			"Purchases refused because the memory of their shard's Redis is nearly used up.", desk.Full.Load()),
-		counter("penstock_catalog_misses_total", "Look-ups that found nothing in a catalog that could not be refreshed.", desk.Stale.Load()),
+		counter("penstock_catalog_misses_total", "Names that were not found in a catalog that could not be refreshed.", desk.Stale.Load()),
 		gauge("penstock_catalog_version", "Version of the catalog in force.", n.sale.Desk.Catalog().Version.Number),
 	}
 	for lane, l := range n.sale.Desk.Lines() {
@@ -242,15 +241,15 @@ func (n *Node) backOfficeMetrics() []admin.Sample {
 		counter("penstock_worker_batches_total", "Batches the workers committed.", work.Batches.Load()),
 		counter("penstock_worker_pages_total", "Pages in these batches.", work.Pages.Load()),
 		counter("penstock_worker_retries_total", "Transactions of the workers that failed and were tried again.", work.Retries.Load()),
-		counter("penstock_worker_rewinds_total", "Times that the position in the books was not the one that was read from.", work.Rewinds.Load()),
-		gauge("penstock_worker_stuck_partitions", "Partitions that stand still before a record of an unknown version.", work.Stuck.Load()),
+		counter("penstock_worker_rewinds_total", "Times that the books had another position than the worker.", work.Rewinds.Load()),
+		gauge("penstock_worker_stuck_partitions", "Partitions that stand still at a record of an unknown version.", work.Stuck.Load()),
 		counter("penstock_dead_letters_total", "Damaged pages that became dead letters.", work.Letters.Load()),
 		counter("penstock_orders_timed_out_total", "Orders cancelled because they were not paid in time.", s.Timeouts.Cancelled()),
 		counter("penstock_payments_applied_total", "Payments that came before their order had a row, and were applied.", s.Timeouts.Applied()),
-		counter("penstock_outbox_delivered_total", "Outbox rows the stock has taken.", delivered),
-		counter("penstock_outbox_refused_total", "Tries to deliver an outbox row that the stock refused.", refused),
-		counter("penstock_holds_confirmed_total", "Holds confirmed to the stock after their orders were made.", confirmed),
-		counter("penstock_holds_left_total", "Holds that the sweeper has to confirm, because too many waited.", dropped),
+		counter("penstock_outbox_delivered_total", "Outbox rows that the stock has taken.", delivered),
+		counter("penstock_outbox_refused_total", "Attempts to deliver an outbox row that the stock refused.", refused),
+		counter("penstock_holds_confirmed_total", "Holds that were confirmed to the stock after their orders were made.", confirmed),
+		counter("penstock_holds_left_total", "Holds that were left to the sweeper to confirm, because too many waited.", dropped),
 		counter("penstock_sweep_confirmed_total", "Old holds whose order existed.", swept.Confirmed.Load()),
 		counter("penstock_sweep_settled_total", "Old holds whose order had ended.", swept.Settled.Load()),
 		counter("penstock_sweep_buried_total", "Old holds that never became an order.", swept.Buried.Load()),
@@ -260,19 +259,19 @@ func (n *Node) backOfficeMetrics() []admin.Sample {
 		gauge("penstock_rebuilding_shards", "Shards that this process rebuilds.", int64(rebuilding)),
 		gauge("penstock_rebuilding_loaded_holds", "Holds that these rebuilds have loaded.", loaded),
 		counter("penstock_units_moved_total", "Units moved between the shards of spread items.", s.Mover.Moved()),
-		gauge("penstock_owned_shards", "Shards that this process works on.", int64(len(s.Owner.Shards()))),
+		gauge("penstock_owned_shards", "Shards on which this process works.", int64(len(s.Owner.Shards()))),
 	}
 	for outcome, count := range map[string]int64{
 		"opened": work.Opened.Load(), "exists": work.Exists.Load(), "rejected": work.Rejected.Load(),
 		"skipped": work.Skipped.Load(), "parked": work.Parked.Load(),
 	} {
-		out = append(out, counter("penstock_worker_promises_total", "Promises by what became of them.", count,
+		out = append(out, counter("penstock_worker_promises_total", "Promises by their outcome.", count,
 			admin.Label{Name: "outcome", Value: outcome}))
 	}
 	return out
 }
 
-// batchMetrics are a natural batch's.
+// batchMetrics are the metrics of a natural batch.
 func batchMetrics(name string, s batch.Stats) []admin.Sample {
 	label := admin.Label{Name: "batch", Value: name}
 	return []admin.Sample{
@@ -295,16 +294,16 @@ func (n *Node) databaseMetrics() []admin.Sample {
 		gauge("penstock_database_connections_in_use", "Connections to PostgreSQL that are in use.", int64(s.InUse)),
 		gauge("penstock_database_connections_limit", "Connections to PostgreSQL that may be open.", int64(s.MaxConnections)),
 		counter("penstock_database_waits_total", "Calls that waited for a connection to PostgreSQL.", s.Waits),
-		counter("penstock_database_retries_total", "Transactions that PostgreSQL had to be asked for again.", int64(s.Retries)),
+		counter("penstock_database_retries_total", "PostgreSQL transactions that had to be repeated.", int64(s.Retries)),
 	}
 }
 
-// queueMetrics are the queue's. A lag that the broker doesn't tell is left out: unknown is not
-// zero.
+// queueMetrics are the queue's metrics. A lag that the broker doesn't say is left out, because
+// unknown is not zero.
 func (n *Node) queueMetrics() []admin.Sample {
 	s := n.servers.queue.Stats()
 	out := []admin.Sample{
-		counter("penstock_queue_missing_total", "Records that were gone when their turn came: a law is broken.", s.Missing),
+		counter("penstock_queue_missing_total", "Records that no longer existed when they should be read: a law is broken.", s.Missing),
 		counter("penstock_queue_data_loss_total", "Other signs that the broker lost acknowledged records: a law is broken.", s.DataLoss),
 		gauge("penstock_queue_in_flight_records", "Records on their way to the broker.", s.InFlight),
 		gauge("penstock_queue_in_flight_bytes", "Bytes of the records on their way.", s.Bytes),
@@ -313,12 +312,12 @@ func (n *Node) queueMetrics() []admin.Sample {
 	}
 	if n.role&RoleGateway != 0 {
 		out = append(out,
-			gauge("penstock_queue_slots", "Slots of the buffer in front of the queue.", int64(s.Slots)),
+			gauge("penstock_queue_slots", "Slots of the buffer before the queue.", int64(s.Slots)),
 			gauge("penstock_queue_slots_taken", "Slots that are taken.", s.Reserved),
 			counter("penstock_queue_slots_refused_total", "Purchases refused because no slot was free.", s.Refused),
 			counter("penstock_queue_promises_total", "Promises in the pages acknowledged.", s.Promises),
-			counter("penstock_queue_rerouted_total", "Pages that went to another partition than their shard prefers.", s.Rerouted),
-			counter("penstock_queue_splits_total", "Times that one partition held up the others, so that each got a client of its own.", s.Splits))
+			counter("penstock_queue_rerouted_total", "Pages that went to a partition other than the preferred one of their shard.", s.Rerouted),
+			counter("penstock_queue_splits_total", "Times that one partition delayed the others, so that each got its own client.", s.Splits))
 	}
 	if n.role&RoleWorker != 0 {
 		out = append(out,
@@ -344,7 +343,7 @@ func (n *Node) queueMetrics() []admin.Sample {
 	return out
 }
 
-// eventMetrics are about what other systems were told.
+// eventMetrics are the metrics of the events for other systems.
 func (n *Node) eventMetrics() []admin.Sample {
 	var out []admin.Sample
 	add := func(stream string, counts *backoffice.AnnounceCounts) {
@@ -369,8 +368,8 @@ func (n *Node) eventMetrics() []admin.Sample {
 	return out
 }
 
-// stockMetrics are the metrics of the stock, and of the shards when they were last read. A shard
-// that could not be read is left out: unknown is not zero.
+// stockMetrics are the metrics of the stock, and of the shards as they were last read. A shard that
+// could not be read is left out, because unknown is not zero.
 func (n *Node) stockMetrics() []admin.Sample {
 	s := n.servers.stock.Stats()
 	out := []admin.Sample{
@@ -379,11 +378,11 @@ func (n *Node) stockMetrics() []admin.Sample {
 		gauge("penstock_stock_known_names", "Names of holds that this process remembers.", s.Known),
 		gauge("penstock_stock_known_names_limit", "Names that it may remember.", int64(n.cfg.MaxKnown)),
 		counter("penstock_stock_claims_total", "Holds asked for.", int64(s.Claims)),
-		counter("penstock_stock_calls_total", "Calls of shards that carried them.", int64(s.Calls)),
+		counter("penstock_stock_calls_total", "Calls of shards in these writes.", int64(s.Calls)),
 		counter("penstock_stock_finds_total", "Holds looked for.", int64(s.Finds)),
-		counter("penstock_stock_finds_refused_total", "Holds not looked for because too many waited.", int64(s.Full)),
+		counter("penstock_stock_finds_refused_total", "Look-ups of holds that were refused because too many waited.", int64(s.Full)),
 		counter("penstock_stock_lost_total", "Answers that showed lost writes.", int64(s.Lost)),
-		counter("penstock_stock_missed_events_total", "Callbacks left out because too many waited.", int64(s.MissedEvents)),
+		counter("penstock_stock_missed_events_total", "Callbacks that were left out because too many waited.", int64(s.MissedEvents)),
 		counter("penstock_stock_sync_errors_total", "Failed reads of the shards that are followed.", int64(s.SyncErrors)),
 	}
 	for _, server := range n.servers.stock.Servers() {
@@ -394,7 +393,7 @@ func (n *Node) stockMetrics() []admin.Sample {
 		out = append(out,
 			gauge("penstock_redis_memory_bytes", "Memory that a primary of the Redis uses."+same, server.Used, label),
 			gauge("penstock_redis_memory_limit_bytes",
-				"Its maxmemory; 0 is as much as the machine has. New purchases are refused above 90 % of it."+same, server.Max, label))
+				"Its maxmemory; 0 means as much as the machine has. Above 90 % of it, new purchases are refused."+same, server.Max, label))
 	}
 	n.observed.mu.Lock()
 	defer n.observed.mu.Unlock()
@@ -404,14 +403,14 @@ func (n *Node) stockMetrics() []admin.Sample {
 		}
 		label := admin.Label{Name: "shard", Value: strconv.Itoa(int(id))}
 		out = append(out,
-			gauge("penstock_shard_items", "Items that the shard knows.", shard.levels.Items, label),
+			gauge("penstock_shard_items", "Items that are on the shard.", shard.levels.Items, label),
 			gauge("penstock_shard_names", "Heads of names that the shard remembers.", shard.levels.Names, label),
 			gauge("penstock_shard_fresh_units", "Units of holds that nobody has confirmed yet.", shard.levels.Fresh, label))
 	}
 	return out
 }
 
-// healthMetrics are about servers and shards.
+// healthMetrics are the states of servers and shards.
 func (n *Node) healthMetrics() []admin.Sample {
 	r := n.health.report.Load()
 	var out []admin.Sample
@@ -425,7 +424,7 @@ func (n *Node) healthMetrics() []admin.Sample {
 		}
 	}
 	for server, count := range sick {
-		out = append(out, gauge("penstock_server_problems", "Servers, and parts of servers, that are away or degraded.", count,
+		out = append(out, gauge("penstock_server_problems", "Servers, and parts of servers, that can't be reached or are degraded.", count,
 			admin.Label{Name: "server", Value: server}))
 	}
 	return out

@@ -11,7 +11,7 @@ import (
 // orders.
 type observedMoney struct{ due, early []seckill.RefundSum }
 
-// observeMoney reads both; nil where the database doesn't answer.
+// observeMoney reads both; it returns nil if the database doesn't answer.
 func (n *Node) observeMoney(ctx context.Context) *observedMoney {
 	due, err := n.servers.database.RefundSums(ctx, seckill.PaymentStateDue, "")
 	if err != nil {
@@ -24,12 +24,12 @@ func (n *Node) observeMoney(ctx context.Context) *observedMoney {
 	return &observedMoney{due, early}
 }
 
-// maxMoneyMetrics is how many sums have metrics of their own; penstock_refunds_due counts the
+// maxMoneyMetrics is how many sums have their own metrics; penstock_refunds_due includes the
 // others, too.
 const maxMoneyMetrics = 500
 
-// moneyMetrics are about money. All processes see the same. What is not known is left out: unknown
-// is not zero.
+// moneyMetrics are about money. They are the same in all processes. An unknown value is left out,
+// because unknown is not zero.
 func (n *Node) moneyMetrics() []admin.Sample {
 	n.observed.mu.Lock()
 	money := n.observed.money
@@ -44,7 +44,7 @@ func (n *Node) moneyMetrics() []admin.Sample {
 		return all
 	}
 	out := []admin.Sample{
-		gauge("penstock_refunds_due", "Payments that have to go back, of all merchants."+same, count(money.due)),
+		gauge("penstock_refunds_due", "Payments that must be refunded, of all merchants."+same, count(money.due)),
 		gauge("penstock_payments_early", "Payments whose orders have no row yet, of all merchants."+same, count(money.early)),
 	}
 	for i := range money.due[:min(len(money.due), maxMoneyMetrics)] {
@@ -54,8 +54,8 @@ func (n *Node) moneyMetrics() []admin.Sample {
 			{Name: "cause", Value: string(sum.Cause)},
 		}
 		out = append(out,
-			gauge("penstock_refunds_due_payments", "Payments that have to go back, by merchant, currency and cause."+same, sum.Count, labels...),
-			gauge("penstock_refunds_due_amount", "Money that has to go back, in minor units."+same, sum.Amount.Minor, labels...))
+			gauge("penstock_refunds_due_payments", "Payments that must be refunded, by merchant, currency and cause."+same, sum.Count, labels...),
+			gauge("penstock_refunds_due_amount", "Money that must be refunded, in minor units."+same, sum.Amount.Minor, labels...))
 	}
 	return out
 }

@@ -20,24 +20,24 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Node is a running process. Every command that runs one starts this.
+// Node is a running process. Every command that runs a process starts one.
 type Node struct {
 	// Fixed after Start.
 	cfg      Config
 	role     Role
-	root     *slog.Logger // of which parts make theirs
+	root     *slog.Logger // the log from which the parts derive theirs
 	log      *slog.Logger
-	kept     keptNode // from an earlier life
+	kept     keptNode // from an earlier process
 	vault    *vault.Vault
 	signals  *Signals
 	breakers *breakers
 	health   *health
 	observed *observations
-	timeouts timeoutSwitch // of the loop that cancels orders
+	timeouts timeoutSwitch // used by the loop that cancels orders
 	totals   saleTotals
 	live     *liveView
-	prober   *probe.Prober // nil where nothing is probed
-	trace    *trace.Tracer // nil where nothing is traced
+	prober   *probe.Prober // nil if nothing is probed
+	trace    *trace.Tracer // nil if nothing is traced
 	started  time.Time
 
 	public  net.Listener // nil without RoleGateway
@@ -48,16 +48,16 @@ type Node struct {
 	gateway *gateway.Server // nil without RoleGateway
 	admin   *admin.Server
 
-	layers   []layer // those that were started
+	layers   []layer // the layers that were started
 	stopWork context.CancelFunc
 	work     sync.WaitGroup
-	failed   chan error // of capacity 4
+	failed   chan error // its capacity is 4
 	stopOnce sync.Once
 	stopErr  error
 }
 
-// layer is a part of a process that starts and stops as a whole. stop ends what start has begun,
-// also where start has failed in the middle.
+// layer is a part of a process that starts and stops as a whole. stop ends everything that start
+// has begun, even if start failed halfway.
 type layer struct {
 	name  string
 	start func(context.Context) error
@@ -65,8 +65,8 @@ type layer struct {
 }
 
 // Start starts a process. It returns when the process serves. An error is a *FaultError if a
-// setting or a server is at fault; all started parts are stopped then. A server that can't be
-// reached is no error.
+// setting or a server is at fault; in that case all started parts are stopped. A server that can't
+// be reached is not an error.
 func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node, error) {
 	cfg = cfg.Derive()
 	n := &Node{
@@ -86,7 +86,7 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 	return n, nil
 }
 
-// plan is the layers, in the order in which they start.
+// plan returns the layers, in the order in which they start.
 func (n *Node) plan() []layer {
 	return []layer{
 		{"listeners", n.listen, n.closeListeners},
@@ -102,12 +102,12 @@ func (n *Node) plan() []layer {
 	}
 }
 
-// nothing is the stop of a layer whose loops end with the others.
+// nothing is the stop function of a layer whose loops end together with the others.
 func nothing(context.Context) error { return nil }
 
-// Stop ends the process within ctx. The public listener turns unready, waits for the drain delay
-// and answers the requests in flight. Then the other layers stop, the last one first. Stopping
-// twice is the same as once.
+// Stop ends the process within ctx. The public listener becomes unready, waits for the drain delay
+// and answers the requests in flight. Then the other layers stop, in reverse order. A second Stop
+// does nothing more.
 func (n *Node) Stop(ctx context.Context) error {
 	n.stopOnce.Do(func() {
 		n.health.draining.Store(true)
@@ -122,19 +122,19 @@ func (n *Node) Stop(ctx context.Context) error {
 	return n.stopErr
 }
 
-// Failed is a channel that gets an error when the process can't go on: a listener ended by itself,
-// or the database turned out to be one that it can't use.
+// Failed is a channel that gets an error when the process can't go on: a listener ended
+// unexpectedly, or the database turned out to be unusable.
 func (n *Node) Failed() <-chan error { return n.failed }
 
 // fail reports that the process can't go on.
 func (n *Node) fail(err error) {
 	select {
 	case n.failed <- err:
-	default: // one is enough
+	default: // one error is enough
 	}
 }
 
-// PublicURL is the address of the public listener, "" where there is none.
+// PublicURL is the address of the public listener, or "" if there is none.
 func (n *Node) PublicURL() string {
 	if n.public == nil {
 		return ""
@@ -148,7 +148,7 @@ func (n *Node) AdminURL() string { return n.cfg.AdminTLS.scheme() + n.private.Ad
 // Sale returns the parts of the sale.
 func (n *Node) Sale() *Sale { return n.sale }
 
-// listen takes the ports.
+// listen opens the ports.
 func (n *Node) listen(ctx context.Context) error {
 	var config net.ListenConfig
 	var err error
@@ -181,7 +181,7 @@ func (n *Node) prepare(context.Context) (err error) {
 	return nil
 }
 
-// closeListeners closes listeners on which nothing has served.
+// closeListeners closes the listeners that serve nothing yet.
 func (n *Node) closeListeners(context.Context) error {
 	var errs []error
 	for _, l := range []net.Listener{n.public, n.private} {
@@ -227,8 +227,8 @@ func (n *Node) openSale(ctx context.Context) error {
 		n.sale.Install(n.kept.catalog, n.kept.rows)
 		n.kept.catalog = nil
 	}
-	// A process starts without waiting for a large catalog, or a server that doesn't answer: the
-	// desk goes on loading.
+	// A process must start without waiting for a large catalog, or for a server that doesn't
+	// answer. The desk goes on loading.
 	first, cancel := context.WithTimeout(ctx, n.cfg.Sale.StoreTimeout)
 	defer cancel()
 	if err := n.sale.Desk.Refresh(first); err != nil {
@@ -244,7 +244,7 @@ func (n *Node) closeSale(context.Context) error {
 	return nil
 }
 
-// startLoops starts everything that works by itself.
+// startLoops starts all background loops.
 func (n *Node) startLoops(ctx context.Context) error {
 	ctx, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	for _, job := range append(n.sale.Jobs(), n.ownJobs(ctx)...) {
@@ -259,8 +259,8 @@ func (n *Node) startLoops(ctx context.Context) error {
 	return nil
 }
 
-// ownJobs are the loops of the process itself. They report the state of the process. They never
-// wait for a degrade level, except the job that keeps files for a later start.
+// ownJobs are the loops of the process itself, which report its state. They never wait for a
+// degrade level, except the job that keeps files for a later start.
 func (n *Node) ownJobs(ctx context.Context) []Job {
 	jobs := []Job{
 		{"health", degrade.Purchasing, n.watchHealth}, {"lags", degrade.Purchasing, n.observe}, {"clock", degrade.Purchasing, n.watchClock},
@@ -301,7 +301,7 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 	return jobs
 }
 
-// stopLoops ends them and waits for them.
+// stopLoops ends the loops and waits for them.
 func (n *Node) stopLoops(context.Context) error {
 	if n.stopWork != nil {
 		n.stopWork()
@@ -364,7 +364,8 @@ func (n *Node) shutPublic(ctx context.Context) error {
 	return n.gateway.Shutdown(ctx)
 }
 
-// serveOn serves in the background until the listener is closed; its end before that is reported.
+// serveOn serves in the background until the listener is closed. If it ends before that, it reports
+// an error.
 func (n *Node) serveOn(name string, l net.Listener, serve func(net.Listener) error) {
 	go func() {
 		if err := serve(l); err != nil {
@@ -398,7 +399,7 @@ func (n *Node) awaitShards(ctx context.Context) error {
 	}
 }
 
-// follows reports whether buyers are sent under the epochs that were given out last.
+// follows reports whether the desk uses the epochs that were given out last.
 func (n *Node) follows() bool {
 	return !slices.ContainsFunc(n.sale.Rows(), func(row seckill.ShardRow) bool { return row.Ref.Epoch != row.NextEpoch })
 }

@@ -162,7 +162,7 @@ func TestNode_StartsWithoutServers(t *testing.T) {
 			t.Errorf("the activity's page: %d %s", status, body)
 		}
 		var doc report
-		for len(doc.Servers) == 0 { // the first look is under way
+		for len(doc.Servers) == 0 { // the first look is in progress
 			_, body := get(t, n.PublicURL()+"/readyz?verbose")
 			if err := json.Unmarshal([]byte(body), &doc); err != nil || !doc.Ready {
 				t.Fatalf("%s: %v", body, err)

@@ -15,8 +15,8 @@ import (
 
 // ObjectivesConfig has the service level objectives of an installation.
 type ObjectivesConfig struct {
-	Availability string        // percent of the answers that are no failure
-	Latency      time.Duration // within which 99.9 % of the purchases are accepted
+	Availability string        // percent of the answers that must not be failures
+	Latency      time.Duration // the time within which 99.9 % of the purchases must be accepted
 }
 
 func defaultObjectives() ObjectivesConfig {
@@ -33,11 +33,11 @@ func (c ObjectivesConfig) mistakes() (errs []error) {
 	return errs
 }
 
-// targets are the objectives; the config was validated.
+// targets are the objectives. The config must be valid.
 func (c ObjectivesConfig) targets() live.Targets {
 	availability, err := strconv.ParseFloat(c.Availability, 64)
 	if err != nil {
-		availability = 100 // no budget: never reached after Mistakes
+		availability = 100 // no error budget; Mistakes makes sure that this is never reached
 	}
 	return live.Targets{Availability: availability, Latency: c.Latency}
 }
@@ -45,23 +45,23 @@ func (c ObjectivesConfig) targets() live.Targets {
 // The span over which objectives are counted, in hours.
 const objectiveHours = 30 * 24
 
-// objectives counts the good and bad requests of this gateway, hour by hour. It is used by one
+// objectives counts this gateway's good and bad requests, hour by hour. It is used by one
 // goroutine; the zero value is empty.
 type objectives struct {
 	traffic, probes talliedHours
-	counted         map[probe.Step]probe.Count // at the look before
+	counted         map[probe.Step]probe.Count // the counts at the look before
 	slow            map[probe.Step]uint64
 }
 
-// talliedHours is a tally of each of the last hours, and since the start.
+// talliedHours has a tally for each of the last hours, and one since the start.
 type talliedHours struct {
 	all   live.Tally
-	last  live.Tally // of the hours
+	last  live.Tally // the sum of the hours
 	hours [objectiveHours]live.Tally
-	now   int64 // the hour that is counted, since 1970
+	now   int64 // the hour that is being counted, since 1970
 }
 
-// add counts at a time.
+// add adds counts at a time.
 func (t *talliedHours) add(more *live.Tally, now time.Time) {
 	hour := now.Unix() / 3600
 	if t.now == 0 {
@@ -82,10 +82,10 @@ func (t *talliedHours) add(more *live.Tally, now time.Time) {
 	t.hours[t.now%objectiveHours].Add(more)
 }
 
-// decided reports whether a failure is a decision: a request that was refused on purpose.
+// decided reports whether a failure is a decision: the request was refused on purpose.
 func decided(code problem.Code) bool { return code == problem.Overloaded || code == problem.Degraded }
 
-// purchases counts what buyers were answered.
+// purchases counts the answers to buyers.
 func (o *objectives) purchases(t *gateway.Traffic, limit time.Duration, now time.Time) {
 	tally := live.Tally{Asked: t.All.Accepted + t.All.Replayed, Timed: t.Sold.Total(), Slow: t.Sold.Above(limit)}
 	failures := failureCodes()
@@ -114,7 +114,7 @@ func (o *objectives) probed(counts []probe.Count, limit time.Duration, now time.
 	o.probes.add(&tally, now)
 }
 
-// collectObjectives takes how far this gateway keeps the objectives.
+// collectObjectives takes this gateway's counts for the objectives.
 func (n *Node) collectObjectives(f *live.Frame, now time.Time) {
 	if n.role&RoleGateway == 0 {
 		return
@@ -152,14 +152,14 @@ func (n *Node) objectiveMetrics() (out []admin.Sample) {
 	} {
 		objective := admin.Label{Name: "objective", Value: o.name}
 		out = append(out, gaugeFloat("penstock_objective_target_ratio",
-			"The share of what is asked that has to go well, by objective."+same, o.target/100, objective))
+			"The share of requests that must succeed, by objective."+same, o.target/100, objective))
 		for _, of := range []string{live.OfTraffic, live.OfProbes} {
 			asked, bad := o.counts(tallies[of])
 			labels := []admin.Label{objective, {Name: "of", Value: of}}
 			out = append(out,
-				counter("penstock_objective_asked_total", "What counts for an objective: purchases, or this process's probes.",
+				counter("penstock_objective_asked_total", "Requests that count for an objective: purchases, or this process's probes.",
 					int64(asked), labels...),
-				counter("penstock_objective_bad_total", "Of these, those that failed, or that took too long.", int64(bad), labels...))
+				counter("penstock_objective_bad_total", "Those of them that failed, or took too long.", int64(bad), labels...))
 		}
 	}
 	return out

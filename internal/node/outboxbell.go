@@ -7,21 +7,22 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// ringOutbox is rung when an order was cancelled: the workers look at the outbox at once, so that
-// its units and its buyer's limit are free again in milliseconds.
+// ringOutbox is sent when an order was cancelled. The workers then look at the outbox at once, so
+// that its units and its buyer's limit are free again within milliseconds.
 const ringOutbox = "outbox"
 
-// outboxEvery is how often one process rings: the relay of a busy worker needs no waking.
+// outboxEvery is the least time between two rings of a process: the relay of a busy worker needs no
+// waking.
 const outboxEvery = 10 * time.Millisecond
 
-// outboxBell wakes the workers for what waits in the outbox. It is safe for concurrent use.
+// outboxBell wakes the workers for rows in the outbox. It is safe for concurrent use.
 type outboxBell struct {
 	ring func(message string) // tells every process of the installation; it does not block
 	rang timing.Moment
 }
 
-// ringFor rings if the order was cancelled. Where it rang a moment ago it doesn't: the relay looks
-// again by itself, soon after it has found something.
+// ringFor rings if the order was cancelled, unless it rang a moment ago: soon after it has found a
+// row, the relay looks again by itself.
 func (b *outboxBell) ringFor(o *seckill.Order) {
 	if o.State != seckill.OrderCancelled {
 		return

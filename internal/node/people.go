@@ -43,7 +43,7 @@ func (c *LoginConfig) provider() login.Config {
 	}
 }
 
-// mistakes returns what is wrong with the values, each mistake with its key in front.
+// mistakes returns the mistakes in the values, each with its key.
 func (c *LoginConfig) mistakes() []error {
 	var errs []error
 	if c.Session < minSession || c.Session > maxSession {
@@ -58,7 +58,7 @@ func (c *LoginConfig) mistakes() []error {
 	provider := c.provider()
 	errs = append(errs, Apart(provider.Validate())...)
 	if len(c.Roles) == 0 {
-		errs = append(errs, errors.New("oidc-roles: is required with oidc-issuer: nobody would have a role"))
+		errs = append(errs, errors.New("oidc-roles: is required with oidc-issuer: without it nobody would have a role"))
 	}
 	for _, text := range c.Roles {
 		if _, err := admin.ParseGroupRole(text); err != nil {
@@ -68,8 +68,8 @@ func (c *LoginConfig) mistakes() []error {
 	return errs
 }
 
-// adminHosts are the names by which browsers reach the admin listener: the one that it listens at,
-// the one that the identity provider sends people back to, and --admin-hosts.
+// adminHosts are the names by which browsers reach the admin listener: its own address, the host to
+// which the identity provider sends people back, and --admin-hosts.
 func (c *Config) adminHosts() ([]string, error) {
 	var hosts []string
 	if host, _, err := net.SplitHostPort(c.AdminListen); err == nil && host != "" {
@@ -87,7 +87,7 @@ func (c *Config) adminHosts() ([]string, error) {
 	return hosts, nil
 }
 
-// admin returns the parts of the admin listener. The settings are valid.
+// admin returns the parts of the admin listener. The settings must be valid.
 func (c *LoginConfig) admin() (admin.LoginConfig, error) {
 	out := admin.LoginConfig{Life: c.Session, Secure: strings.HasPrefix(c.RedirectURL, "https:")}
 	if c.Issuer == "" {

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// The bounds of probes.
+// The bounds of the settings of probes.
 const (
 	leastProbes   = time.Second
 	probePatience = 5 * time.Second
@@ -24,13 +24,13 @@ const (
 
 func (c *Config) validateProbes() error {
 	if c.ProbeEvery < 0 || c.ProbeEvery > 0 && c.ProbeEvery < leastProbes {
-		return errors.New("probe-every: must be 0, which probes nothing, or at least " + leastProbes.String())
+		return errors.New("probe-every: must be 0, which means no probes, or at least " + leastProbes.String())
 	}
 	return nil
 }
 
-// makeProber makes the prober of the public listener; nil if probes are off. The key is known to
-// this process alone, and ends with it.
+// makeProber makes the prober of the public listener; nil if probes are off. Only this process
+// knows the key, which ends with it.
 func (n *Node) makeProber() error {
 	if n.cfg.ProbeEvery == 0 {
 		return nil
@@ -91,11 +91,11 @@ func (n *Node) probeMetrics() (out []admin.Sample) {
 		step := admin.Label{Name: "step", Value: string(c.Step)}
 		for outcome, count := range c.Outcomes {
 			out = append(out, counter("penstock_probe_total",
-				"Probes of this process's public listener, by step and outcome: ok, refused (a switch, a limit, too much to do) or failed.",
+				"Probes of this process's public listener, by step and outcome: ok, refused (by a switch, a limit or overload) or failed.",
 				int64(count), step, admin.Label{Name: "outcome", Value: string(outcome)}))
 		}
 		out = append(out, admin.Sample{
-			Name: "penstock_probe_seconds", Help: "How long probes took that were answered as they should, by step.",
+			Name: "penstock_probe_seconds", Help: "How long successful probes took, by step.",
 			Kind: admin.HistogramKind, Labels: []admin.Label{step}, Histogram: hopHistogram(c.Took),
 		})
 	}

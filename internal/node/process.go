@@ -8,9 +8,9 @@ import (
 )
 
 // residentMemory returns the resident memory of this process in bytes: from the kernel, or, without
-// /proc, the memory that the Go runtime has got from the system.
+// /proc, the memory that the Go runtime has taken from the system.
 func residentMemory() int64 {
-	const pages = 1 // in /proc/self/statm, proc(5)
+	const pages = 1 // the field in /proc/self/statm, see proc(5)
 	if text, err := os.ReadFile("/proc/self/statm"); err == nil {
 		if fields := strings.Fields(string(text)); len(fields) > pages {
 			if n, err := strconv.ParseInt(fields[pages], 10, 64); err == nil {

@@ -4,5 +4,5 @@ package node
 
 import "time"
 
-// processorTime can't be told here.
+// processorTime is unknown on this system.
 func processorTime() (used time.Duration, known bool) { return 0, false }

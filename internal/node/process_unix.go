@@ -8,7 +8,7 @@ import (
 )
 
 // processorTime returns how much processor time this process has used; known is false if the system
-// doesn't tell.
+// doesn't say it.
 func processorTime() (used time.Duration, known bool) {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

@@ -17,13 +17,13 @@ import (
 	"github.com/penstock/penstock/seckill/desk"
 )
 
-// Role is which half of penstock a process is; serve and demo are both.
+// Role says which half of Penstock a process is. serve and demo are both.
 type Role uint8
 
 // The halves.
 const (
 	RoleGateway Role = 1 << iota // answers buyers
-	RoleWorker                   // makes orders, ends them, keeps the stock healthy
+	RoleWorker                   // makes orders, ends them, keeps the stock right
 )
 
 // Seams are the parts that a sale works with.
@@ -36,15 +36,15 @@ type Seams struct {
 	// succeeds.
 	BuyerQueue seckill.Producer
 	BuyerStore seckill.Store
-	// Signals has the stock's callbacks. Make it first, with NewSignals, since the stock needs it
+	// Signals has the stock's callbacks. Make it first, with NewSignals, because the stock needs it
 	// when it is opened.
 	Signals *Signals
 
 	// Held returns the orders that are not timed out for now; nil means none.
 	Held func(ctx context.Context) (backoffice.Held, error)
 
-	// Announcer publishes events to other systems; it may be nil. Seen reports when an item was
-	// last seen to cross.
+	// Announcer publishes events to other systems; it may be nil. Seen reports the last sighting of
+	// an item.
 	Announcer seckill.Announcer
 	Seen      func(shard inventory.ShardID, item inventory.ItemID) (inventory.Sighting, bool)
 
@@ -55,7 +55,8 @@ type Seams struct {
 	// Wanted is called when units of a spread item are wanted on a shard; it may be nil (see
 	// desk.Parts).
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
-	// Full says where the stock takes nothing new; nil is nowhere (see desk.Parts).
+	// Full reports whether the stock takes no new purchases on a shard; nil means never (see
+	// desk.Parts).
 	Full func(shard inventory.ShardID) bool
 
 	// Open decrypts payment secrets; nil means that they are not encrypted.
@@ -66,15 +67,16 @@ type Seams struct {
 
 	// Name names this process in its pages.
 	Name string
-	// DropAfter is how long after an activity closed it is deleted with its orders; 0 is never.
+	// DropAfter is the time after an activity's close when it is deleted with its orders; 0 means
+	// never.
 	DropAfter time.Duration
 	// Alone means that no other process serves buyers: the first rebuild of a shard needs no
 	// wait-out.
 	Alone bool
 }
 
-// Sale has the joined parts of a sale. Those of the back office are nil without RoleWorker. Each
-// part may be run by its loop (Runs), or driven step by step, as the simulator does.
+// Sale has the joined parts of a sale. The parts of the back office are nil without RoleWorker.
+// Each part can be run by its loop (Jobs), or driven step by step, as the simulator does.
 type Sale struct {
 	// Fixed after NewSale.
 	Desk   *desk.Desk
@@ -92,7 +94,7 @@ type Sale struct {
 	Auditor   *backoffice.Auditor
 	Mover     *backoffice.Mover
 	Upkeep    *backoffice.Upkeep
-	Events    *backoffice.EventRelay // nil: no events, like the next
+	Events    *backoffice.EventRelay // nil if there are no events, like the next field
 	Herald    *backoffice.Herald
 
 	cfg     seckill.Config
@@ -107,7 +109,7 @@ type Sale struct {
 	ahead    atomic.Int64                       // how far the database's clock is ahead, in nanoseconds
 }
 
-// NewSale joins the parts of a sale. It asks nothing of the seams.
+// NewSale joins the parts of a sale. It makes no call to the seams.
 func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sale, error) {
 	if seams.BuyerQueue == nil {
 		seams.BuyerQueue = seams.Queue
@@ -130,7 +132,7 @@ func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sal
 		Desk: d, Office: desk.NewOffice(d, seams.Stock),
 		cfg: cfg, store: seams.Store, signals: seams.Signals, log: part(log, "sale"), hot: newHotItems(),
 	}
-	s.followed.Set(time.Now()) // nobody has failed to read them yet
+	s.followed.Set(time.Now()) // no reading has failed yet
 	if role&RoleWorker != 0 {
 		s.joinBackOffice(&seams, log)
 		s.joinEvents(&seams, log)
@@ -138,10 +140,10 @@ func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sal
 	return s, nil
 }
 
-// part is a part's logger.
+// part returns the logger of a part.
 func part(log *slog.Logger, name string) *slog.Logger { return log.With("component", name) }
 
-// joinBackOffice makes what works by itself.
+// joinBackOffice makes the parts that work in the background.
 func (s *Sale) joinBackOffice(seams *Seams, log *slog.Logger) {
 	cfg, stock, store := s.cfg, seams.Stock, seams.Store
 	s.Owner = backoffice.NewOwnership(cfg.Shards, seams.Queue.Owned)
@@ -166,7 +168,7 @@ func (s *Sale) joinBackOffice(seams *Seams, log *slog.Logger) {
 	s.signals.wanted.Store(&itemFunc{s.Mover.Wanted})
 }
 
-// joinEvents makes what tells other systems.
+// joinEvents makes the parts that publish events.
 func (s *Sale) joinEvents(seams *Seams, log *slog.Logger) {
 	if seams.Announcer == nil {
 		return
@@ -198,10 +200,10 @@ func (s *Sale) spread() (offers []seckill.Offer) {
 	return offers
 }
 
-// Job is a loop that works by itself until its context ends.
+// Job is a background loop that runs until its context ends.
 type Job struct {
 	Name string
-	Tier degrade.Tier // under overload, the lower tier waits first
+	Tier degrade.Tier // under overload, lower tiers wait first
 	Run  func(context.Context)
 }
 
@@ -231,7 +233,8 @@ func (s *Sale) Jobs() []Job {
 	return jobs
 }
 
-// Close ends the desk. The loops must have ended; pages that the queue still has end with it.
+// Close ends the desk. The loops must have ended before. Pages that the queue still has end with
+// the queue.
 func (s *Sale) Close() { s.Desk.Close() }
 
 // Install puts in force a catalog and shards' rows that an earlier process has kept.
@@ -242,7 +245,7 @@ func (s *Sale) Install(kept *seckill.Catalog, rows []seckill.ShardRow) {
 	}
 }
 
-// Rows returns the shards' rows of the last reading; none before the first.
+// Rows returns the shards' rows of the last reading; it is empty before the first.
 func (s *Sale) Rows() []seckill.ShardRow {
 	if rows := s.rows.Load(); rows != nil {
 		return *rows
@@ -250,10 +253,10 @@ func (s *Sale) Rows() []seckill.ShardRow {
 	return nil
 }
 
-// RunFollow follows the shards until ctx ends: at every tick, and at once when a shard is of
-// another epoch than this process knows.
+// RunFollow follows the shards until ctx ends: at every tick, and at once after a shard has
+// answered with an epoch that this process doesn't know.
 func (s *Sale) RunFollow(ctx context.Context) {
-	s.followed.Set(time.Now()) // the servers may have been opened for a while
+	s.followed.Set(time.Now()) // the servers may have been open for a while
 	tick := time.NewTicker(s.cfg.Tick)
 	defer tick.Stop()
 	for {
@@ -291,10 +294,10 @@ func (s *Sale) Follow(ctx context.Context) error {
 	defer cancel()
 	rows, err := s.store.Shards(ctx)
 	if err == nil && len(rows) != s.cfg.Shards {
-		err = fmt.Errorf("%w: the database has %d shards, this process was told %d", seckill.ErrLayout, len(rows), s.cfg.Shards)
+		err = fmt.Errorf("%w: the database has %d shards, but this process is set to %d", seckill.ErrLayout, len(rows), s.cfg.Shards)
 	}
 	if err != nil {
-		s.follow(s.Rows()) // under later epochs that the stock has reported since
+		s.follow(s.Rows()) // the stock may have reported later epochs since
 		return err
 	}
 	s.rows.Store(&rows)
@@ -303,8 +306,8 @@ func (s *Sale) Follow(ctx context.Context) error {
 	return nil
 }
 
-// follow makes the desk follow the rows, or later epochs that the stock has reported. A shard shows
-// a later epoch than the books when it is being rebuilt, and when the books were restored or can't
+// follow makes the desk follow the rows, or later epochs that the stock has reported. A shard has a
+// later epoch than the books while it is being rebuilt, and after the books were restored or can't
 // be read.
 func (s *Sale) follow(rows []seckill.ShardRow) {
 	if len(rows) == 0 {
@@ -328,7 +331,7 @@ func (s *Sale) suspect(ctx context.Context, ref inventory.Ref) error {
 	return nil
 }
 
-// RunSuspect asks for the rebuild of the shards that were seen to have lost writes, until ctx ends.
+// RunSuspect asks for the rebuild of shards that have lost writes, until ctx ends.
 func (s *Sale) RunSuspect(ctx context.Context) {
 	pause := newBackoff()
 	for {
@@ -353,12 +356,12 @@ func (s *Sale) RunSuspect(ctx context.Context) {
 	}
 }
 
-// Suspect asks once for the rebuild of the shards that were seen to have lost writes. It keeps
-// those for which it could not ask.
+// Suspect asks once for the rebuild of shards that have lost writes. It keeps the shards for which
+// the request failed.
 func (s *Sale) Suspect(ctx context.Context) error {
 	var errs []error
 	for _, ref := range s.signals.suspects() {
-		if ref.Epoch == 0 { // seen without its epoch: the one of the books
+		if ref.Epoch == 0 { // reported without an epoch: use the epoch in the books
 			for _, row := range s.Rows() {
 				if row.Ref.Shard == ref.Shard {
 					ref.Epoch = row.Ref.Epoch
@@ -366,7 +369,7 @@ func (s *Sale) Suspect(ctx context.Context) error {
 			}
 		}
 		if ref.Epoch == 0 {
-			continue // never opened: there is nothing to lose
+			continue // a shard that was never opened has nothing to lose
 		}
 		call, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout)
 		err := s.suspect(call, ref)

@@ -9,34 +9,34 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// saleTotals are the purchases, payments and cancellations that this process has seen, by activity:
-// what the live view takes each second, added up. Its zero value is empty. It is safe for
+// saleTotals counts, by activity, the purchases, payments and cancellations that this process has
+// seen: the sums of what the live view takes each second. Its zero value is empty. It is safe for
 // concurrent use.
 type saleTotals struct {
 	mu    sync.Mutex
-	rows  map[seckill.ActivityID]*saleTotal // guarded by mu: at most maxSaleTotals
-	other saleTotal                         // guarded by mu: of activities that had no place
+	rows  map[seckill.ActivityID]*saleTotal // at most maxSaleTotals; guarded by mu
+	other saleTotal                         // activities without a place; guarded by mu
 }
 
-// saleTotal is one activity's. Counts only grow.
+// saleTotal has the counts of one activity. They only grow.
 type saleTotal struct {
 	merchant        seckill.MerchantID
-	outcomes        map[string]uint64 // purchases by how they were answered: accepted, replayed, or a problem's code
+	outcomes        map[string]uint64 // purchases by their answer: accepted, replayed, or a problem's code
 	paid, cancelled uint64
-	used            time.Time // when something was counted last
+	used            time.Time // when something was last counted
 }
 
-// The bounds of saleTotals. An activity of which nothing was heard for a while gives its place to
-// another one.
+// The bounds of saleTotals. If an activity had no traffic for a while, another one may take its
+// place.
 const (
 	maxSaleTotals  = 100
 	saleTotalsIdle = 10 * time.Minute
 )
 
-// otherSales is the name for all activities without a place. No real name has a blank.
+// otherSales is the name that stands for all activities without a place. No real name has a space.
 const otherSales = "(other)"
 
-// row returns an activity's place, or that of the others. The caller holds mu.
+// row returns an activity's place, or the place of all others. The caller holds mu.
 func (t *saleTotals) row(id seckill.ActivityID, merchant seckill.MerchantID, now time.Time) *saleTotal {
 	row := t.rows[id]
 	if row == nil && t.makeRoom(now) {
@@ -67,7 +67,7 @@ func (t *saleTotals) makeRoom(now time.Time) bool {
 	return false
 }
 
-// purchases adds what buyers were answered.
+// purchases adds the answers to buyers.
 func (t *saleTotals) purchases(id seckill.ActivityID, merchant seckill.MerchantID, o *gateway.Outcomes, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -94,7 +94,7 @@ func (t *saleTotals) moves(id seckill.ActivityID, merchant seckill.MerchantID, p
 	row.cancelled += cancelled
 }
 
-// merchantOf is the merchant of an activity, "" where the catalog doesn't know it any more.
+// merchantOf is the merchant of an activity, "" if the catalog no longer has it.
 func (n *Node) merchantOf(id seckill.ActivityID) seckill.MerchantID {
 	if sale := n.sale.Desk.Catalog().Activity(id); sale != nil {
 		return sale.Merchant
@@ -119,14 +119,14 @@ func (t *saleTotals) metrics() []admin.Sample {
 func (s *saleTotal) metrics(merchant, activity string) []admin.Sample {
 	labels := []admin.Label{{Name: "merchant", Value: merchant}, {Name: "activity", Value: activity}}
 	out := []admin.Sample{
-		counter("penstock_sale_paid_total", "Orders that were paid, as this process was told, of the hundred activities heard of last.",
+		counter("penstock_sale_paid_total", "Orders that this process saw paid, for the hundred activities with the latest traffic.",
 			int64(s.paid), labels...),
-		counter("penstock_sale_cancelled_total", "Orders that buyers and operators cancelled, likewise; timeouts are counted apart.",
+		counter("penstock_sale_cancelled_total", "Orders that buyers or operators cancelled, for the same activities; without timeouts.",
 			int64(s.cancelled), labels...),
 	}
 	for outcome, n := range s.outcomes {
 		out = append(out, counter("penstock_sale_purchases_total",
-			"Answers to purchases: accepted, replayed, or a problem's code, of the hundred activities heard of last; the rest is (other).",
+			"Answers to purchases: accepted, replayed, or a problem's code, for the same activities; the rest is (other).",
 			int64(n), append(labels[:2:2], admin.Label{Name: "outcome", Value: outcome})...))
 	}
 	return out

@@ -19,7 +19,7 @@ import (
 const keyFile = "secrets.key"
 
 // openVault opens the keys that encrypt payment secrets at rest, from the settings. Without a key
-// the embedded parts make one, and real servers store secrets in the clear.
+// the embedded parts make one, and with real servers secrets are stored unencrypted.
 func (n *Node) openVault(ctx context.Context) (err error) {
 	text, source, err := n.cfg.secretsKeys()
 	if err != nil {
@@ -32,7 +32,7 @@ func (n *Node) openVault(ctx context.Context) (err error) {
 		}
 	}
 	if source == "" {
-		n.log.Warn("not for production", "what", "payment secrets are kept in the clear: set secrets-key-file")
+		n.log.Warn("not for production", "what", "payment secrets are stored unencrypted: set secrets-key-file")
 		return nil
 	}
 	if n.vault, err = vault.Parse(text); err != nil {
@@ -41,7 +41,8 @@ func (n *Node) openVault(ctx context.Context) (err error) {
 	return nil
 }
 
-// secretsKeys returns the keys of the settings, and the setting that has them; both "" without one.
+// secretsKeys returns the keys in the settings, and the name of the setting; both are "" if there
+// are none.
 func (c *Config) secretsKeys() (text, source string, err error) {
 	switch {
 	case c.SecretsKey != "" && c.SecretsKeyFile != "":
@@ -58,7 +59,7 @@ func (c *Config) secretsKeys() (text, source string, err error) {
 	return string(raw), "secrets-key-file", nil
 }
 
-// checkSecretsKeys is the mistake in the settings, nil without one.
+// checkSecretsKeys returns the mistake in these settings, or nil.
 func (c *Config) checkSecretsKeys() error {
 	text, source, err := c.secretsKeys()
 	if err == nil && source != "" {
@@ -69,8 +70,8 @@ func (c *Config) checkSecretsKeys() error {
 	return err
 }
 
-// ownKey reads the key of the embedded parts, or makes it. A lost key is not replaced, because the
-// secrets that it encrypted can't be read without it.
+// ownKey reads the key of the embedded parts, or makes it. It doesn't replace a lost key, because
+// secrets that were encrypted with it could not be read.
 func (n *Node) ownKey(ctx context.Context, path string) (string, error) {
 	raw, err := os.ReadFile(path)
 	if err == nil {
@@ -84,7 +85,7 @@ func (n *Node) ownKey(ctx context.Context, path string) (string, error) {
 		return "", fmt.Errorf("look for payment secrets: %w", err)
 	}
 	if len(locked.keys) > 0 {
-		return "", badSetting(fmt.Errorf("data-dir: %s is missing, and payment secrets are encrypted by the key %s that it had: "+
+		return "", badSetting(fmt.Errorf("data-dir: %s is missing, but payment secrets are encrypted with the key %s that was in it: "+
 			"put the file back, or set secrets-key-file", path, strings.Join(locked.keys, ", ")))
 	}
 	key := vault.NewKey()
@@ -95,10 +96,10 @@ func (n *Node) ownKey(ctx context.Context, path string) (string, error) {
 	return key, nil
 }
 
-// locked says which secrets a vault can't open.
+// locked says which secrets a vault can't decrypt.
 type locked struct {
-	keys   []string // that they are encrypted by
-	opened int      // those that it can open
+	keys   []string // the keys with which they are encrypted
+	opened int      // how many of them it can decrypt
 }
 
 func (l *locked) look(m *seckill.Merchant, v *vault.Vault) {
@@ -124,9 +125,9 @@ func lockedSecrets(ctx context.Context, store seckill.CatalogStore, v *vault.Vau
 	return l, err
 }
 
-// checkSecrets refuses to start where none of the encrypted payment secrets can be read: the
-// process has no key, or that of another installation. If only some can't be read, it logs an
-// error, so that the other merchants can work.
+// checkSecrets returns an error if none of the encrypted payment secrets can be read: the process
+// has no key, or the key of another installation. If only some can't be read, it logs an error, so
+// that the other merchants can work.
 func (n *Node) checkSecrets() error {
 	var l locked
 	for m := range n.sale.Desk.Catalog().Merchants() {
@@ -136,19 +137,19 @@ func (n *Node) checkSecrets() error {
 	case len(l.keys) == 0:
 		return nil
 	case l.opened == 0 && n.vault == nil:
-		return badSetting(fmt.Errorf("secrets-key-file: payment secrets in the database are encrypted by the key %s, and this process "+
+		return badSetting(fmt.Errorf("secrets-key-file: payment secrets in the database are encrypted with the key %s, and this process "+
 			"has no key: set secrets-key-file or secrets-key", missing))
 	case l.opened == 0:
-		return badSetting(fmt.Errorf("%s: payment secrets in the database are encrypted by the key %s, and this process has %s",
+		return badSetting(fmt.Errorf("%s: payment secrets in the database are encrypted with the key %s, and this process has %s",
 			n.cfg.secretsSource(), missing, strings.Join(n.vault.Keys(), ", ")))
 	default:
-		n.log.Error("some payment secrets can't be read: payment notices of their merchants are answered 503", "missing_keys", missing,
+		n.log.Error("some payment secrets can't be read: payment notices for their merchants are answered 503", "missing_keys", missing,
 			"known_keys", strings.Join(n.vault.Keys(), ", "))
 		return nil
 	}
 }
 
-// secretsSource is the setting that has the keys.
+// secretsSource is the name of the setting that has the keys.
 func (c *Config) secretsSource() string {
 	switch {
 	case c.SecretsKey != "":

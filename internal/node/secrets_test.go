@@ -107,7 +107,7 @@ func TestSecrets_AreEncryptedAtRest(t *testing.T) {
 	t.Run("another key is told at the start", func(t *testing.T) {
 		other := c
 		other.SecretsKey = vault.NewKey()
-		refusedAs(t, other, "secrets-key: payment secrets in the database are encrypted by the key ")
+		refusedAs(t, other, "secrets-key: payment secrets in the database are encrypted with the key ")
 	})
 	t.Run("the key may come from the settings, with a newer one in front", func(t *testing.T) {
 		other := c

@@ -174,7 +174,7 @@ func TestSecured_Redis(t *testing.T) {
 			return err
 		}
 		defer stock.Stop()
-		if err := stock.Ready(ctx); err != nil { // a server that can't be reached is no error of Open
+		if err := stock.Ready(ctx); err != nil { // a server that can't be reached is not an error of Open
 			return err
 		}
 		return useStock(ctx, stock)

@@ -20,7 +20,7 @@ type serverSet struct {
 	embedded *embedded.Parts // nil with real servers
 	database *database
 	queue    *kafka.Queue
-	events   *kafka.Events // nil: no events
+	events   *kafka.Events // nil if there are no events
 	stock    *inventory.Stock
 }
 
@@ -33,8 +33,7 @@ const (
 	tryTimeout        = 10 * time.Second
 )
 
-// openServers opens the servers. What was opened is closed again by closeServers, also when this
-// fails.
+// openServers opens the servers. closeServers closes what was opened, even if openServers fails.
 func (n *Node) openServers(ctx context.Context) error {
 	if n.cfg.Real() {
 		return n.openReal(ctx)
@@ -42,7 +41,8 @@ func (n *Node) openServers(ctx context.Context) error {
 	return n.openEmbedded(ctx)
 }
 
-// openReal opens the parts on real servers. One that is away is waited for in the background.
+// openReal opens the parts on real servers. If a server can't be reached, it waits for it in the
+// background.
 func (n *Node) openReal(ctx context.Context) error {
 	s := &n.servers
 	s.database = newDatabase("database "+databaseName(n.cfg.Database), func(ctx context.Context) (fullStore, error) {
@@ -80,7 +80,7 @@ func (n *Node) openReal(ctx context.Context) error {
 	})
 }
 
-// openEmbedded opens the parts that stand in for the servers of a larger installation.
+// openEmbedded opens the parts that replace the servers of a larger installation.
 func (n *Node) openEmbedded(ctx context.Context) error {
 	s := &n.servers
 	var err error
@@ -101,8 +101,8 @@ func (n *Node) openEmbedded(ctx context.Context) error {
 		})
 	}, part(n.root, "database"))
 	if err := s.database.try(ctx); errors.Is(err, sqlite.ErrMissing) {
-		return badSetting(fmt.Errorf("data-dir: the queue in %s has records, and the database that they belong to is gone: put "+
-			"penstock.db and penstock.db-wal back, or begin anew in another directory: %w", n.cfg.DataDir, err))
+		return badSetting(fmt.Errorf("data-dir: the queue in %s has records, but the database to which they belong is gone: put "+
+			"penstock.db and penstock.db-wal back, or start again in another directory: %w", n.cfg.DataDir, err))
 	} else if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (n *Node) openQueue(ctx context.Context, config kafka.Config) error {
 	return err
 }
 
-// queueConfig is how the queue reaches Kafka.
+// queueConfig returns the queue's configuration for Kafka.
 func (n *Node) queueConfig() (kafka.Config, error) {
 	secure, err := n.cfg.kafkaTLS()
 	if err != nil {
@@ -144,29 +144,29 @@ func (n *Node) queueConfig() (kafka.Config, error) {
 	}, nil
 }
 
-// claimKafka says whether the Kafka cluster with an id is the database's.
+// claimKafka reports whether the Kafka cluster with an id belongs to the database.
 func (n *Node) claimKafka(ctx context.Context, cluster string) (adopt bool, err error) {
 	return n.servers.database.claimKafka(ctx, cluster, n.role&RoleWorker != 0)
 }
 
-// wrongKafka says what to do about a Kafka of another installation. A worker would read none of
-// this installation's promises there, and its sweeper would decide that there are none.
+// wrongKafka says what to do about the Kafka of another installation. A worker would find no
+// promises of this installation there, and its sweeper would decide that there are none.
 func (n *Node) wrongKafka(err error) error {
 	if errors.Is(err, seckill.ErrForeign) {
-		err = fmt.Errorf("%w: name the cluster and the topic that belong to the database (kafka, kafka-topic); if these do, because "+
-			"Kafka has moved with all its records, or was made anew, or because the database was restored from before it knew the topic, "+
-			"stop all processes and run penstock migrate --forget-kafka first", err)
+		err = fmt.Errorf("%w: name the cluster and the topic that belong to the database (kafka, kafka-topic). If they are right, because "+
+			"Kafka has moved with all its records, or was replaced, or because the database was restored from before it knew the topic, "+
+			"then stop all processes and run penstock migrate --forget-kafka first", err)
 	}
 	return unfit(fmt.Errorf("kafka %s: %w", strings.Join(n.cfg.Kafka, ","), err))
 }
 
-// foreign ends the process, which was given the Redis of another installation.
+// foreign ends the process, because its Redis belongs to another installation.
 func (n *Node) foreign(err error) {
 	n.fail(unfit(fmt.Errorf("redis %s: %w", strings.Join(n.cfg.Redis, ","), err)))
 }
 
-// openEvents makes what tells other systems. It asks nothing of the brokers yet: a sale doesn't
-// wait for those who hear of it.
+// openEvents makes the publisher of events. It makes no call to the brokers yet, because a sale
+// must not wait for other systems.
 func (n *Node) openEvents(queue kafka.Config) error {
 	if !n.cfg.announces() || n.role&RoleWorker == 0 {
 		return nil
@@ -195,8 +195,8 @@ func (n *Node) openStock(ctx context.Context, config inventory.Config) error {
 	return nil
 }
 
-// closeServers closes the opened servers: the stock first, which is not used any more; the database
-// after the queue, which reads its positions from it.
+// closeServers closes the opened servers: first the stock, which is no longer used; the queue
+// before the database, because the queue reads its positions from it.
 func (n *Node) closeServers(ctx context.Context) error {
 	s := &n.servers
 	var errs []error

@@ -2,8 +2,8 @@ package node
 
 import "runtime/metrics"
 
-// shortage finds out whether the processor is short: goroutines that could run have to wait for it.
-// It is used by one goroutine.
+// shortage finds out whether the processor is overloaded: whether goroutines that could run have to
+// wait for it. It is used by one goroutine.
 type shortage struct {
 	sample [1]metrics.Sample
 	before []uint64
@@ -12,13 +12,13 @@ type shortage struct {
 }
 
 const (
-	// shortWait is how long a goroutine waits for a processor where it is short, in seconds, and
-	// shortShare how many in a hundred have to.
+	// shortWait is how long a goroutine waits for an overloaded processor, in seconds. shortShare
+	// is the percentage of goroutines that must wait that long.
 	shortWait  = 0.002
 	shortShare = 5
-	// calmLooks is after how many looks without a shortage there is none: ten seconds. Paced
-	// refusals end the shortage that they were paced for, so a short calm lets a flood in again and
-	// again.
+	// calmLooks is the number of looks without a shortage after which it is over: ten seconds.
+	// Delayed refusals end the shortage for which they were delayed, so after a shorter calm the
+	// flood would come back again and again.
 	calmLooks = 100
 )
 
@@ -28,7 +28,7 @@ func newShortage() *shortage {
 	return s
 }
 
-// look reports whether the processor was short since the last look, or lately.
+// look reports whether the processor was overloaded since the last look, or shortly before.
 func (s *shortage) look() bool {
 	metrics.Read(s.sample[:])
 	if s.sample[0].Value.Kind() != metrics.KindFloat64Histogram {
@@ -38,8 +38,8 @@ func (s *shortage) look() bool {
 	return s.take(h.Counts, h.Buckets)
 }
 
-// take takes how often goroutines have waited since the process began, by how long: counts[i] of
-// them from buckets[i] on.
+// take takes the number of goroutines that have waited since the process began, by time: counts[i]
+// waited at least buckets[i].
 func (s *shortage) take(counts []uint64, buckets []float64) bool {
 	var all, long uint64
 	if len(s.before) == len(counts) {

@@ -12,20 +12,21 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Signals keeps the callbacks of a stock until the sale takes them. It is made before both. Its
-// methods don't block and are safe for concurrent use. It keeps at most one note for each shard.
+// Signals keeps the callbacks of a stock until the sale takes them. It is made before the stock and
+// the sale. Its methods don't block and are safe for concurrent use. It keeps at most one note for
+// each shard.
 type Signals struct {
 	// Fixed after NewSignals.
-	suspected chan struct{} // has a value after a shard became suspect; capacity 1
-	changed   chan struct{} // has a value when the shards' rows are to be read again; capacity 1
-	outbox    chan struct{} // has a value when units have come back, and wait in the outbox; capacity 1
+	suspected chan struct{} // gets a value after a shard became suspect; capacity 1
+	changed   chan struct{} // gets a value when the shards' rows must be read again; capacity 1
+	outbox    chan struct{} // gets a value when units have come back and their rows wait in the outbox; capacity 1
 
 	mu    sync.Mutex
-	lost  map[inventory.ShardID]inventory.Epoch // guarded by mu: suspect under this epoch; 0 is whichever it has
-	later map[inventory.ShardID]inventory.Epoch // guarded by mu: the latest epoch that the stock has reported
+	lost  map[inventory.ShardID]inventory.Epoch // suspect under this epoch; 0 means under any epoch; guarded by mu
+	later map[inventory.ShardID]inventory.Epoch // the latest epoch that the stock has reported; guarded by mu
 
-	crossed atomic.Pointer[itemFunc] // of an item that went or came back
-	wanted  atomic.Pointer[itemFunc] // of an item that is wanted on a shard
+	crossed atomic.Pointer[itemFunc] // called when an item's last unit has gone, or a unit came back
+	wanted  atomic.Pointer[itemFunc] // called when an item is wanted on a shard
 }
 
 // itemFunc is a callback about an item on a shard.
@@ -69,24 +70,24 @@ func (s *Signals) OnEpoch(shard inventory.ShardID, epoch inventory.Epoch) {
 	signal(s.changed)
 }
 
-// OnCrossing is called for an item that had units and has none, or the other way round.
+// OnCrossing is called for an item that had units and now has none, or the reverse.
 func (s *Signals) OnCrossing(shard inventory.ShardID, item inventory.ItemID, _ bool) {
 	if f := s.crossed.Load(); f != nil {
 		f.call(shard, item)
 	}
 }
 
-// OnWanted is called for a spread item that is wanted on a shard without a unit.
+// OnWanted is called for a spread item whose units are wanted on a shard without a unit.
 func (s *Signals) OnWanted(shard inventory.ShardID, item inventory.ItemID) {
 	if f := s.wanted.Load(); f != nil {
 		f.call(shard, item)
 	}
 }
 
-// nudge makes the shards' rows be read again soon.
+// nudge makes sure that the shards' rows are read again soon.
 func (s *Signals) nudge() { signal(s.changed) }
 
-// suspects returns the suspect shards, in their order, and forgets them.
+// suspects returns the suspect shards, in order, and forgets them.
 func (s *Signals) suspects() (refs []inventory.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,8 +99,8 @@ func (s *Signals) suspects() (refs []inventory.Ref) {
 	return refs
 }
 
-// latest returns the rows, each with the later one of its epoch and the epoch that the stock has
-// reported.
+// latest returns the rows. If the stock has reported a later epoch than a row has, the row gets
+// that epoch.
 func (s *Signals) latest(rows []seckill.ShardRow) []seckill.ShardRow {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +112,7 @@ func (s *Signals) latest(rows []seckill.ShardRow) []seckill.ShardRow {
 	return out
 }
 
-// signal puts a value into a channel of capacity 1 that has none.
+// signal puts a value into a channel of capacity 1, if the channel is empty.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -119,7 +120,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// newBackoff returns the back-off of a loop that can't go on.
+// newBackoff returns the back-off for a loop that meets errors.
 func newBackoff() *wait.Backoff {
 	return &wait.Backoff{First: 100 * time.Millisecond, Longest: 5 * time.Second}
 }

@@ -14,23 +14,23 @@ import (
 	"github.com/penstock/penstock/limiter"
 )
 
-// stage is the staged change of the limits that this gateway tries. What it tries, and under which
-// bound, is written in the settings; only the counts of the last seconds are its own.
+// stage is the staged change of the limits that this gateway tries. The change and its bound are in
+// the settings; only the counts of the last seconds are here.
 type stage struct {
 	mu      sync.Mutex
-	tried   *limiter.Staged // guarded by mu, like all that follows; nil: none
+	tried   *limiter.Staged // nil if there is none; guarded by mu, like the fields below
 	counts  *gateway.Trial
-	seen    []trialCount // at the end of each second, the latest last
-	refused string       // id of a change that was found bad here, and why
+	seen    []trialCount // the counts at the end of each second, newest last
+	refused string       // id of the change that was found bad here, and the reason
 	why     string
-	pending bool  // it isn't known yet that it was taken back for all
+	pending bool  // nobody has confirmed yet that it was taken back for all nodes
 	takes   int64 // changes that this process has taken back
 }
 
 type trialCount struct{ asked, refused int64 }
 
-// leastTried is how many purchases are needed before a change is judged: one refusal in two says
-// little.
+// leastTried is how many purchases are needed before a change is judged: one refusal of two
+// purchases means little.
 const leastTried = 20
 
 // try records which change is in force here from now on, and returns its counts.
@@ -46,14 +46,14 @@ func (s *stage) try(tried *limiter.Staged) *gateway.Trial {
 	return s.counts
 }
 
-// bad is the id of the change that was found bad here, "" without one.
+// bad is the id of the change that was found bad here; "" if there is none.
 func (s *stage) bad() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refused
 }
 
-// toTakeBack is the id of the change that has to be taken back for all, "" without one.
+// toTakeBack is the id of the change that must be taken back for all nodes; "" if there is none.
 func (s *stage) toTakeBack() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +63,7 @@ func (s *stage) toTakeBack() string {
 	return s.refused
 }
 
-// refuse finds a change bad.
+// refuse records that a change was found bad.
 func (s *stage) refuse(id, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,19 +92,19 @@ func (s *stage) second() (bad bool) {
 	return true
 }
 
-// watchStage checks each second what a staged change does here, until ctx ends. If it is bad, this
-// gateway returns to the former limits at once. Then it takes the change back for all, as soon as
-// the database answers.
+// watchStage checks the effect of a staged change on this node each second, until ctx ends. If the
+// change is bad, this gateway returns to the former limits at once. Then it takes the change back
+// for all nodes, as soon as the database answers.
 func (n *Node) watchStage(ctx context.Context) {
 	s := &n.control.stage
 	for wait.For(ctx, time.Second) {
 		if s.second() {
-			n.log.Error("staged limits are refused by what they do, the limits before are in force here again", "why", s.reason())
+			n.log.Error("staged limits refuse too much, the limits before are in force here again", "why", s.reason())
 			n.control.watcher.Reapply(settings.Limits)
 		}
 		if id := s.toTakeBack(); id != "" {
 			if err := n.takeBack(ctx, id); err != nil && ctx.Err() == nil {
-				n.log.Warn("staged limits can't be taken back for all yet", "err", err)
+				n.log.Warn("staged limits can't be taken back for all nodes yet", "err", err)
 			}
 		}
 	}
@@ -116,8 +116,8 @@ func (s *stage) reason() string {
 	return s.why
 }
 
-// takeBack takes a staged change out of the limits, if it is still there. Others may do the same at
-// the same time: one of them writes it.
+// takeBack removes a staged change from the limits, if it is still there. If several nodes do that
+// at the same time, one of them writes it.
 func (n *Node) takeBack(ctx context.Context, id string) error {
 	s := &n.control.stage
 	for {
@@ -156,7 +156,7 @@ func (n *Node) takeBack(ctx context.Context, id string) error {
 	}
 }
 
-// stats says whether a change is tried here, and how many this process has taken back.
+// stats reports whether a change is tried here, and how many this process has taken back.
 func (s *stage) stats() (tries, taken int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,23 +11,23 @@ import (
 	"github.com/penstock/penstock/internal/settings"
 )
 
-// nodeStatus is a node's report of itself, for people. GET /admin/v1/nodes shows the JSON.
+// nodeStatus is a node's report about itself, for people. GET /admin/v1/nodes shows its JSON.
 type nodeStatus struct {
 	Role       string            `json:"role"`
 	Version    string            `json:"version"`
 	Started    time.Time         `json:"started"`
-	Level      string            `json:"level"` // in force here
+	Level      string            `json:"level"` // the level in force on this node
 	Found      string            `json:"found"` // the level that its signals ask for
-	Why        string            `json:"why"`   // it asks for that
+	Why        string            `json:"why"`   // the signals that ask for it
 	InFlight   int64             `json:"in_flight"`
-	Breakers   map[string]string `json:"breakers"`        // the states of those that aren't closed, by server and instance
-	Partitions map[string]string `json:"partitions"`      // how those are that aren't well, by number
+	Breakers   map[string]string `json:"breakers"`        // the states of breakers that aren't closed, by server and instance
+	Partitions map[string]string `json:"partitions"`      // the states of partitions that aren't healthy, by number
 	Owned      []int32           `json:"owned,omitempty"` // the partitions that this worker reads
 	Lag        *int64            `json:"lag"`             // records that no worker has committed; null where it isn't known
 	Catalog    settings.Version  `json:"catalog"`         // in force; its ID is the database's life
 }
 
-// status is this node's report about itself, from memory alone.
+// status is this node's report about itself. It uses only memory.
 func (n *Node) status() json.RawMessage {
 	s := nodeStatus{
 		Role: n.role.name(), Version: n.cfg.Version, Started: n.started, Breakers: n.breakers.disturbed(), Partitions: make(map[string]string),
@@ -55,7 +55,7 @@ func (n *Node) status() json.RawMessage {
 	return text
 }
 
-// name is the role for people.
+// name is the role's name for people.
 func (r Role) name() string {
 	switch r {
 	case RoleGateway:
@@ -83,7 +83,7 @@ func (b *breakers) disturbed() map[string]string {
 	return out
 }
 
-// knownLag is the lag at the last look, nil where it isn't known.
+// knownLag is the lag at the last look; nil if it is unknown.
 func (o *observations) knownLag() *int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()

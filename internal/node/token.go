@@ -47,7 +47,7 @@ func (n *Node) tryToken(ctx context.Context) error {
 	token := "pst_" + base64.RawURLEncoding.EncodeToString(secret[:])
 	first := seckill.Token{ID: "first", Name: "first", Role: seckill.RoleAdmin, Hash: sha256.Sum256([]byte(token))}
 	_, err = store.AddToken(ctx, first, 0, seckill.Author{Actor: "penstock", Reason: "first start"})
-	if errors.Is(err, seckill.ErrExists) { // another process was quicker
+	if errors.Is(err, seckill.ErrExists) { // another process was faster
 		return nil
 	}
 	if err != nil {

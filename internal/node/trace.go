@@ -12,7 +12,7 @@ import (
 
 // TraceConfig configures which requests are traced, and the collector.
 type TraceConfig struct {
-	Endpoint string // "" records none
+	Endpoint string // empty: nothing is recorded
 	Sample   string // share of the requests, 0 to 1
 }
 
@@ -32,7 +32,7 @@ func (c TraceConfig) mistakes() []error {
 	return named(err, map[string]string{"endpoint": "otlp-endpoint", "sample": "trace-sample"})
 }
 
-// openTraces makes what records spans.
+// openTraces makes the recorder of spans.
 func (n *Node) openTraces(ctx context.Context) error {
 	cfg, err := n.cfg.Trace.trace()
 	if err != nil {
@@ -48,7 +48,7 @@ func (n *Node) openTraces(ctx context.Context) error {
 
 func (n *Node) closeTraces(ctx context.Context) error {
 	if err := n.trace.Close(ctx); err != nil {
-		n.log.Warn("the last spans are lost", "err", err) // no reason for a stop to fail
+		n.log.Warn("the last spans are lost", "err", err) // this must not make a stop fail
 	}
 	return nil
 }

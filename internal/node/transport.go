@@ -18,29 +18,29 @@ import (
 // Transport configures TLS for the connections to a server. Its files are PEM.
 type Transport struct {
 	TLS  bool
-	CA   string // the authority of the server's certificate; "" is those that the system trusts
-	Cert string // our certificate, with Key; "" shows the server none
+	CA   string // the authority of the server's certificate; "" means those that the system trusts
+	Cert string // our certificate, whose key is Key; "" means that the server gets none
 	Key  string
 }
 
-// redisTLS returns the TLS configuration for the Redis and its Sentinels, nil without TLS.
+// redisTLS returns the TLS configuration for the Redis and its Sentinels; nil if TLS is off.
 func (c *Config) redisTLS() (*tls.Config, error) { return c.RedisTransport.config("redis") }
 
-// kafkaTLS returns the TLS configuration for the Kafka brokers, nil without TLS.
+// kafkaTLS returns the TLS configuration for the Kafka brokers; nil if TLS is off.
 func (c *Config) kafkaTLS() (*tls.Config, error) { return c.KafkaTransport.config("kafka") }
 
-// kafkaSASL returns how to log in to the Kafka brokers.
+// kafkaSASL returns the login for the Kafka brokers.
 func (c *Config) kafkaSASL() kafka.SASL {
 	return kafka.SASL{Mechanism: kafka.Mechanism(c.KafkaSASL), Username: c.KafkaUser, Password: c.KafkaSecret}
 }
 
-// config reads the files. Each error begins with the setting's key, which prefix begins.
+// config reads the files. Each error begins with the setting's key, which begins with prefix.
 func (t Transport) config(prefix string) (*tls.Config, error) {
 	var errs []error
 	if !t.TLS {
 		for _, given := range []struct{ key, file string }{{"-ca", t.CA}, {"-cert", t.Cert}, {"-key", t.Key}} {
 			if given.file != "" {
-				errs = append(errs, fmt.Errorf("%s%s: is of no use without %s-tls", prefix, given.key, prefix))
+				errs = append(errs, fmt.Errorf("%s%s: has no effect without %s-tls", prefix, given.key, prefix))
 			}
 		}
 		return nil, errors.Join(errs...)
@@ -58,7 +58,8 @@ func (t Transport) config(prefix string) (*tls.Config, error) {
 		if _, err := readPair(t.Cert, t.Key); err != nil {
 			errs = append(errs, fmt.Errorf("%s-cert: %w", prefix, err))
 		}
-		// Read again for each connection: a certificate that is renewed in time needs no restart.
+		// The files are read again for each connection, so that a renewed certificate needs no
+		// restart.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return readPair(t.Cert, t.Key) }
 	case t.Cert != "":
 		errs = append(errs, fmt.Errorf("%s-cert: needs %s-key", prefix, prefix))
@@ -84,7 +85,7 @@ func readCA(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// readPair reads a certificate and its key, and refuses one that no server would take.
+// readPair reads a certificate and its key, and refuses a certificate that no server would accept.
 func readPair(cert, key string) (*tls.Certificate, error) {
 	pair, err := loadPair(cert, key)
 	if err != nil {
@@ -111,15 +112,15 @@ func (c *Config) validateTransports() []error {
 	_, brokers := c.kafkaTLS()
 	errs := []error{redis, brokers, c.validateListeners()}
 	if c.RedisMaster == "" && (c.SentinelUser != "" || c.SentinelSecret != "") {
-		errs = append(errs, errors.New("redis-sentinel-username: is of no use without redis-master"))
+		errs = append(errs, errors.New("redis-sentinel-username: has no effect without redis-master"))
 	}
 	switch mechanism := kafka.Mechanism(c.KafkaSASL); mechanism {
 	case kafka.MechanismNone:
 		if c.KafkaUser != "" {
-			errs = append(errs, errors.New("kafka-username: is of no use without kafka-sasl"))
+			errs = append(errs, errors.New("kafka-username: has no effect without kafka-sasl"))
 		}
 		if c.KafkaSecret != "" {
-			errs = append(errs, errors.New("kafka-password: is of no use without kafka-sasl"))
+			errs = append(errs, errors.New("kafka-password: has no effect without kafka-sasl"))
 		}
 	case kafka.MechanismPlain, kafka.MechanismScramSHA256, kafka.MechanismScramSHA512:
 		if c.KafkaUser == "" {
@@ -135,7 +136,8 @@ func (c *Config) validateTransports() []error {
 	return append(errs, c.validateDatabase()...)
 }
 
-// sslModes are PostgreSQL's, from the one that secures nothing to the one that leaves nothing open.
+// sslModes are PostgreSQL's modes, from the one that protects nothing to the one that protects
+// most.
 func sslModes() []string {
 	return []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 }
@@ -148,8 +150,8 @@ func (c *Config) validateDatabase() []error {
 	}
 	u, err := url.Parse(c.Database)
 	switch {
-	case err != nil: // its text would show a part of the URL, and mostly that of the password
-		return []error{errors.New("database: is not a URL; in user and password, percent-encode all but letters and digits")}
+	case err != nil: // the error's text would show a part of the URL, often the password
+		return []error{errors.New("database: is not a URL; in the user and password, percent-encode all characters except letters and digits")}
 	case u.Scheme != "postgres" && u.Scheme != "postgresql":
 		return []error{errors.New("database: must be postgres://user:password@host:port/name")}
 	}
@@ -157,7 +159,7 @@ func (c *Config) validateDatabase() []error {
 	if end := strings.IndexAny(authority, "/?#"); end >= 0 {
 		authority = authority[:end]
 	}
-	if strings.Count(authority, "@") > 1 { // the rest of the password would be taken for the host, and shown
+	if strings.Count(authority, "@") > 1 { // the rest of the password would be taken for the host, and be shown
 		return []error{errors.New("database: an @ in user or password must be written %40")}
 	}
 	var errs []error
@@ -173,7 +175,7 @@ func (c *Config) validateDatabase() []error {
 	cert, key := query.Get("sslcert"), query.Get("sslkey")
 	switch {
 	case (cert == "") != (key == ""):
-		errs = append(errs, errors.New("database: sslcert and sslkey need each other"))
+		errs = append(errs, errors.New("database: sslcert and sslkey must be given together"))
 	case cert != "" && query.Get("sslpassword") == "":
 		if _, err := readPair(cert, key); err != nil {
 			errs = append(errs, fmt.Errorf("database: sslcert: %w", err))
@@ -182,17 +184,17 @@ func (c *Config) validateDatabase() []error {
 	return errs
 }
 
-// Exposed names the connections without TLS that leave this machine: others on the network could
-// read or change them.
+// Exposed names the connections without TLS that leave this machine, because others on the network
+// could read or change them.
 func (c *Config) Exposed() []string {
 	var out []string
 	if !c.RedisTransport.TLS && !local(c.Redis...) {
-		out = append(out, "redis is reached in clear: set redis-tls")
+		out = append(out, "the connection to redis is not encrypted: set redis-tls")
 	}
 	if !c.KafkaTransport.TLS && !local(c.Kafka...) {
-		what := "kafka is reached in clear: set kafka-tls"
+		what := "the connection to kafka is not encrypted: set kafka-tls"
 		if kafka.Mechanism(c.KafkaSASL) == kafka.MechanismPlain {
-			what = "kafka is reached in clear, and sasl plain shows its password: set kafka-tls"
+			what = "the connection to kafka is not encrypted, and sasl plain shows its password: set kafka-tls"
 		}
 		out = append(out, what)
 	}
@@ -207,17 +209,17 @@ func (c *Config) Exposed() []string {
 			out = append(out, "the database's certificate is not checked: set sslmode=verify-full in its URL")
 		}
 	default:
-		out = append(out, "the database may be reached in clear: set sslmode=verify-full in its URL")
+		out = append(out, "the connection to the database may be unencrypted: set sslmode=verify-full in its URL")
 	}
 	return out
 }
 
-// ExposedListeners names the listeners that other machines reach without TLS.
+// ExposedListeners names the listeners without TLS that other machines can reach.
 func (c *Config) ExposedListeners(role Role) []string {
 	var out []string
 	add := func(key, addr string, secured ListenTLS, what string) {
 		if host, _, err := net.SplitHostPort(addr); err == nil && secured.Cert == "" && (host == "" || !local(addr)) {
-			out = append(out, fmt.Sprintf("%s %s is reached in clear, and %s on the way: set its tls-cert, or end TLS in a proxy before it",
+			out = append(out, fmt.Sprintf("%s %s is not encrypted, so %s by others: set its tls-cert, or end TLS in a proxy before it",
 				key, addr, what))
 		}
 	}
@@ -228,7 +230,7 @@ func (c *Config) ExposedListeners(role Role) []string {
 	return out
 }
 
-// local reports whether all addresses are this machine's.
+// local reports whether all addresses are on this machine.
 func local(addrs ...string) bool {
 	return !slices.ContainsFunc(addrs, func(addr string) bool {
 		host, _, err := net.SplitHostPort(addr)

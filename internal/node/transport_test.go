@@ -54,7 +54,7 @@ func TestTransportConfig(t *testing.T) {
 			t.Errorf("%+v: %v, want %s…", tr, err, want)
 		}
 	}
-	f(Transport{CA: ca.file}, "kafka-ca: is of no use without kafka-tls")
+	f(Transport{CA: ca.file}, "kafka-ca: has no effect without kafka-tls")
 	f(Transport{TLS: true, CA: filepath.Join(dir, "none")}, "kafka-ca: open ")
 	f(Transport{TLS: true, CA: key}, "kafka-ca: "+key+": has no PEM certificate")
 	f(Transport{TLS: true, Cert: cert}, "kafka-cert: needs kafka-key")
@@ -76,7 +76,7 @@ func TestExposed(t *testing.T) {
 	f(Config{})
 	f(Config{Redis: []string{"127.0.0.1:6379", "localhost:6380"}, Kafka: []string{"[::1]:9092"}, Database: "postgres://u@127.0.0.1:5432/x"})
 	f(Config{Redis: []string{"localhost:6379", "r2:6379"}, Kafka: []string{"k:9092"}, Database: "postgres://d/x"},
-		"redis is reached in clear", "kafka is reached in clear", "database may be reached in clear")
+		"the connection to redis is not encrypted", "the connection to kafka is not encrypted", "connection to the database may be unencrypted")
 	f(Config{
 		Redis: []string{"r:6379"}, RedisTransport: secured, Kafka: []string{"k:9092"}, KafkaSASL: "plain",
 		Database: "postgres://d/x?sslmode=require",

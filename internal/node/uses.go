@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// The pace of noting when keys were used last. A key that is in use is noted once a minute by each
-// node.
+// The pace of storing the last uses of keys. Each node stores a used key at most once a minute.
 const (
 	noteEvery = 5 * time.Second
-	noteMost  = 1_000 // keys at a time; the others wait for the next time
+	noteMost  = 1_000 // keys stored at a time; the others wait for the next time
 )
 
-// noteUses stores the last use of callers' keys in the database, until ctx ends, and once more at
+// noteUses stores the last uses of callers' keys in the database, until ctx ends, and once more at
 // the end. Requests only set a number in memory.
 func (n *Node) noteUses(ctx context.Context) {
 	tick := time.NewTicker(noteEvery)
@@ -28,7 +27,7 @@ func (n *Node) noteUses(ctx context.Context) {
 		if (err != nil) != failing && !last {
 			failing = err != nil
 			if failing {
-				n.log.Warn("the last use of keys can't be kept; trying again", "err", err)
+				n.log.Warn("the last uses of keys can't be stored; trying again", "err", err)
 			}
 		}
 		if last {
@@ -37,7 +36,7 @@ func (n *Node) noteUses(ctx context.Context) {
 	}
 }
 
-// noteOnce notes up to noteMost uses.
+// noteOnce stores up to noteMost uses.
 func (n *Node) noteOnce(ctx context.Context) error {
 	uses, noted := n.sale.Desk.Catalog().UnnotedUses(noteMost)
 	if len(uses) == 0 {

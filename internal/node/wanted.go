@@ -9,21 +9,21 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// ringWanted begins the message by which a gateway asks for units of a spread item: the shard and
+// ringWanted begins the message by which a gateway asks for units of a spread item. The shard and
 // the item follow.
 const ringWanted = "wanted "
 
-// wantedEvery is how often one gateway asks for units of one item on one shard, even if many buyers
-// get busy.
+// wantedEvery is the least time between two requests of a gateway for units of one item on one
+// shard, even if many buyers get the answer busy.
 const wantedEvery = 100 * time.Millisecond
 
-// maxWanted is how many shards of items are remembered as asked for (L8).
+// maxWanted is how many requests are remembered, one for each item and shard (L8).
 const maxWanted = 10_000
 
-// wants passes on where units of spread items are wanted, to the worker that moves them, wherever
-// it is. It is safe for concurrent use.
+// wants tells the worker that moves units where units of spread items are wanted; that worker may
+// be in any process. It is safe for concurrent use.
 type wants struct {
-	ring func(message string) // tells every process of the installation; it does not block
+	ring func(message string) // sends a message to every process of the installation; it does not block
 
 	mu    sync.Mutex
 	asked map[wanted]time.Time // guarded by mu
@@ -51,7 +51,7 @@ func (w *wants) want(shard inventory.ShardID, item inventory.ItemID) {
 	w.ring(fmt.Sprintf("%s%d %d", ringWanted, shard, item))
 }
 
-// parseWanted reads a message of want.
+// parseWanted reads a message that want has sent.
 func parseWanted(message string) (shard inventory.ShardID, item inventory.ItemID, ok bool) {
 	rest, ok := strings.CutPrefix(message, ringWanted)
 	if !ok {

@@ -11,8 +11,8 @@ import (
 	"github.com/penstock/penstock/internal/webhook"
 )
 
-// openWebhooks makes what tells receivers outside. Workers send nothing, and can tell how the
-// deliveries go.
+// openWebhooks makes the sender of webhooks. Workers send nothing, but can report the state of the
+// deliveries.
 func (n *Node) openWebhooks() error {
 	networks, err := n.cfg.webhookNetworks()
 	if err != nil {
@@ -24,7 +24,7 @@ func (n *Node) openWebhooks() error {
 	config.Open = func(sealed, owner string) (string, error) { return n.vault.Open(sealed, owner) }
 	config.Trace = n.trace
 	var owners webhook.Owners
-	if n.cfg.Real() { // the embedded parts serve this node alone
+	if n.cfg.Real() { // the embedded parts serve only this node
 		owners = n.servers.stock
 	}
 	n.control.webhooks, err = webhook.New(config, owners, n.servers.stock, part(n.root, "webhooks"))
@@ -46,7 +46,7 @@ func (c *Config) webhookNetworks() ([]netip.Prefix, error) {
 	return networks("webhook-networks", c.WebhookNetworks)
 }
 
-// networks reads addresses and networks of a setting.
+// networks reads the addresses and networks in a setting.
 func networks(key string, texts []string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	for _, text := range texts {
@@ -68,9 +68,9 @@ func (n *Node) webhookMetrics() []admin.Sample {
 	for name, s := range n.control.webhooks.Own() {
 		label := admin.Label{Name: "webhook", Value: name}
 		out = append(out,
-			gauge("penstock_webhook_waiting_events", "Events that wait for a receiver, also those that another gateway sends.",
+			gauge("penstock_webhook_waiting_events", "Events that wait for a receiver, including those that another gateway will send.",
 				int64(s.Waiting), label),
-			counter("penstock_webhook_sent_total", "Events that a receiver took from this gateway.", s.Sent, label),
+			counter("penstock_webhook_sent_total", "Events that a receiver accepted from this gateway.", s.Sent, label),
 			counter("penstock_webhook_given_up_total", "Events that a receiver never got: refused, too old, or too many.", s.GivenUp, label))
 	}
 	return out

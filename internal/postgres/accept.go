@@ -15,12 +15,12 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// acceptPatience is how long Accept waits for a stock row before it is ErrLocked.
+// acceptPatience is how long Accept waits for a stock row before it returns ErrLocked.
 const acceptPatience = 500 * time.Millisecond
 
 // Accept implements seckill.OrderStore. It takes two round trips: one begins, locks the rows and
-// reads the data for the decision, and one writes and commits. If rows stay locked that no promise
-// of the batch needs, because their orders exist already, it tries once more without them.
+// reads the data for the decision, and one writes and commits. If rows stay locked, it tries once
+// more without those that no promise of the batch needs because its order exists already.
 func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptance, error) {
 	moves, err := joinMoves(b.Moves)
 	if err != nil {
@@ -46,17 +46,17 @@ func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptan
 	return a.out, nil
 }
 
-// accepting is a worker's batch under way.
+// accepting is a worker's batch in progress.
 type accepting struct {
 	store   *Store
 	pages   []seckill.Page
 	letters []seckill.DeadLetter
 	moves   []seckill.Move
 	ids     []seckill.OrderID
-	items   [][]inventory.ItemID // of the promises, page by page
+	items   [][]inventory.ItemID // the items of the promises, page by page
 	park    bool                 // promises of locked rows may be parked
-	skip    bool                 // locked rows are not waited for
-	by      seckill.Author       // the author who has the log read again; zero for a worker
+	skip    bool                 // don't wait for locked rows
+	by      seckill.Author       // the person who replays the log; zero for a worker
 
 	out []seckill.Acceptance
 }
@@ -92,14 +92,14 @@ func (a *accepting) run(ctx context.Context, tx *transaction) error {
 	return err
 }
 
-// input has the data that a decision about promises has read.
+// input has the data that a decision about promises needs.
 type input struct {
 	*seckill.AcceptInput
-	there map[seckill.StockKey]bool // rows that there are, locked or not
+	there map[seckill.StockKey]bool // the existing rows, locked or not
 }
 
 // weekOf returns the partition of a new order: that of its item, if the item still exists. A
-// remembered home may be older than the partition's end.
+// remembered home may name a partition that was dropped since.
 func (in input) weekOf(pl places) func(*seckill.Order) int32 {
 	return func(o *seckill.Order) int32 {
 		if key := o.Stock(); in.Stock[key] == nil && !in.there[key] {
@@ -109,7 +109,7 @@ func (in input) weekOf(pl places) func(*seckill.Order) int32 {
 	}
 }
 
-// read takes the rows of the batch, and reads what its decision needs. It compares the positions
+// read locks the rows of the batch, and reads what its decision needs. It compares the positions
 // and moves them.
 func (a *accepting) read(ctx context.Context, tx *transaction, pl places) (in input, f *found, err error) {
 	var shards []int32
@@ -149,8 +149,9 @@ func (a *accepting) read(ctx context.Context, tx *transaction, pl places) (in in
 	return in, f, a.readNewLimits(ctx, tx, pl, in)
 }
 
-// queueStock queues the taking of the stock rows. Only these may be ErrLocked: what waits for too
-// long for the row of a shard or of a position is an error of the server, which is waited out.
+// queueStock queues the locking of the stock rows. Only these rows may lead to ErrLocked. If the
+// row of a shard or of a position stays locked too long, that is an error of the server, and the
+// worker waits until it is over.
 func (a *accepting) queueStock(p *pipe, keys []seckill.StockKey) map[seckill.StockKey]*seckill.Ledger {
 	if a.skip {
 		return queueLedgers(p, lockFreeLedgers, keys)
@@ -201,8 +202,7 @@ func (a *accepting) queueBuyers(p *pipe, pl places) (*found, map[seckill.BuyerKe
 	return f, bought
 }
 
-// readNewLimits reads the buyers' units of items that got their limit after their home was
-// remembered.
+// readNewLimits reads the buyers' units of items that got a limit after their home was remembered.
 func (a *accepting) readNewLimits(ctx context.Context, tx *transaction, pl places, in input) error {
 	who := newBuyers()
 	for i := range a.pages {
@@ -222,7 +222,7 @@ func (a *accepting) readNewLimits(ctx context.Context, tx *transaction, pl place
 	return err
 }
 
-// lockedKeys returns the rows that there are and that were not free.
+// lockedKeys returns the existing rows that were not free.
 func lockedKeys(there map[seckill.StockKey]bool, free map[seckill.StockKey]*seckill.Ledger) map[seckill.StockKey]bool {
 	locked := make(map[seckill.StockKey]bool)
 	for key := range there {
@@ -233,8 +233,8 @@ func lockedKeys(there map[seckill.StockKey]bool, free map[seckill.StockKey]*seck
 	return locked
 }
 
-// cleanPages returns pages whose texts the tables take. A promise with other texts than it was made
-// with fits no item and is parked, or differs in what is for people: it must never stop its
+// cleanPages returns pages with texts that the tables accept. A promise whose texts had to be
+// changed fits no item and is parked, or differs only in texts for people. It must never stop its
 // partition.
 func cleanPages(pages []seckill.Page) []seckill.Page {
 	var out []seckill.Page
@@ -282,7 +282,7 @@ func cleanPage(p seckill.Page) seckill.Page {
 	return p
 }
 
-// clean replaces the bytes that a text in the database can't have: invalid UTF-8 and zeros.
+// clean replaces the bytes in a text that the database can't store: invalid UTF-8 and zeros.
 func clean(s string) string {
 	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
 		return s

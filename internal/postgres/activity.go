@@ -49,7 +49,7 @@ func scanItem(rows pgx.Rows) (sale int32, i seckill.Item, err error) {
 	return sale, i, err
 }
 
-// queueActivity queues the reading of an activity; the result stays nil where there is none.
+// queueActivity queues the reading of an activity; the result stays nil if there is none.
 func queueActivity(p *pipe, id seckill.ActivityID) **activityRow {
 	found := new(*activityRow)
 	p.each(func(rows pgx.Rows) error {
@@ -80,8 +80,9 @@ func (s *Store) FindActivity(ctx context.Context, id seckill.ActivityID) (*secki
 	return &(*found).Activity, nil
 }
 
-// UpdateActivity implements seckill.CatalogStore. An item keeps its SKU, and one that was on sale
-// is not deleted: it may have orders. Where change returns what it was given, nothing is recorded.
+// UpdateActivity implements seckill.CatalogStore. An item keeps its SKU, and an item that was on
+// sale is not deleted, because it may have orders. If change returns its input, nothing is
+// recorded.
 func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by seckill.Author,
 	change func(*seckill.Activity) (*seckill.Activity, error)) (*seckill.Activity, error) {
 	if id == "" {
@@ -93,8 +94,8 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 		refused = nil
 		tx.takesLong(activityTime)
 		tx.exec(activitySettings)
-		// The stock rows of a draft, too: what change sees of them must not move until it is
-		// written.
+		// A draft's stock rows are locked, too: what change sees of them must not change before it
+		// is written.
 		tx.lockCatalog()
 		tx.exec(`SELECT FROM stock AS s JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
 			WHERE a.id = $1 AND NOT a.published ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s`, string(id))
@@ -129,19 +130,19 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 }
 
 // activityTime is the longest time that an activity of 20,000 items takes on a busy machine.
-// activitySettings let it wait for another activity that is being written.
+// activitySettings allow it to wait while another activity is being written.
 const (
 	activityTime     = time.Minute
 	activitySettings = "SELECT set_config('lock_timeout', '30s', true)"
 )
 
-// edit is an activity under way.
+// edit is a change of an activity in progress.
 type edit struct {
 	*seckill.ActivityEdit
 	tx   *transaction
 	by   seckill.Author
 	sale int32   // 0 until it is written
-	drop []int64 // items whose stock rows are made again
+	drop []int64 // items whose stock rows are replaced
 }
 
 // write writes the new activity, and returns it as stored.
@@ -216,7 +217,7 @@ func (e *edit) writeActivity(ctx context.Context) error {
 	return err
 }
 
-// itemRows are rows of items, as columns.
+// itemRows are rows of items, in the form of columns.
 type itemRows struct {
 	ids, prices                             []int64
 	positions, perUsers, maxOrders, spreads []int32
@@ -230,8 +231,8 @@ func (r *itemRows) add(position int, i *seckill.Item) {
 	r.currencies = append(r.currencies, i.Price.Currency)
 }
 
-// writeItems deletes the items that are left out, and writes those that differ and those that are
-// new. The new ones get their ids.
+// writeItems deletes the items that are missing, and writes those that differ and those that are
+// new. New items get their ids.
 func (e *edit) writeItems(ctx context.Context) error {
 	var changed, fresh itemRows
 	var gone []int64
@@ -260,8 +261,7 @@ func (e *edit) writeItems(ctx context.Context) error {
 	return e.insertItems(ctx, &fresh)
 }
 
-// deleteItems queues the deletion of items that were never on sale, with the stock changes that
-// they had.
+// deleteItems queues the deletion of items that were never on sale, with their stock changes.
 func (tx *transaction) deleteItems(ids []int64) {
 	if len(ids) == 0 {
 		return
@@ -283,7 +283,7 @@ func (tx *transaction) updateItems(r *itemRows) {
 		r.ids, r.positions, r.prices, r.currencies, r.perUsers, r.maxOrders, r.spreads)
 }
 
-// insertItems inserts new items, and notes the ids that they are given.
+// insertItems inserts new items, and records the ids that they get.
 func (e *edit) insertItems(ctx context.Context, r *itemRows) error {
 	if len(r.ids) > 0 {
 		e.tx.each(func(rows pgx.Rows) error {
@@ -302,7 +302,7 @@ func (e *edit) insertItems(ctx context.Context, r *itemRows) error {
 	return e.tx.flush(ctx)
 }
 
-// writeStock queues the stock rows that are made.
+// writeStock queues the stock rows to make.
 func (e *edit) writeStock() {
 	if len(e.drop) > 0 {
 		e.tx.exec("DELETE FROM stock WHERE item = ANY($1)", e.drop)
@@ -320,8 +320,8 @@ func (e *edit) writeStock() {
 		items, shards, totals)
 }
 
-// publish leaves in the outbox what brings items on sale: all of them where the activity was a
-// draft, and afterwards the rows that were made now.
+// publish writes into the outbox the restocks that bring items on sale: of all items if the
+// activity was a draft, otherwise of the new rows only.
 func (e *edit) publish(ctx context.Context) error {
 	if !e.Published {
 		return nil

@@ -11,7 +11,7 @@ import (
 )
 
 // bookColumns are the books of stock rows s, each with its item i, its activity a, its shard h, and
-// its sums in the outbox.
+// its sums from the outbox.
 const bookColumns = `s.item, i.sku, s.shard, h.epoch, a.published, s.total, s.open, s.sold, coalesce(e.parked, 0),
 	coalesce(o.units, 0)::bigint, coalesce(o.stock, 0)::bigint, coalesce(e.skipped, 0), coalesce(e.rejected, 0)`
 
@@ -23,7 +23,7 @@ const bookJoins = ` JOIN shards AS h ON h.id = s.shard
 		FROM outbox WHERE outbox.shard = s.shard AND outbox.item = s.item
 	) AS o ON true`
 
-// One statement sees one state.
+// One statement sees one consistent state.
 const (
 	activityBooks = "SELECT " + bookColumns + ` FROM activities AS a JOIN items AS i USING (sale) JOIN stock AS s ON s.item = i.id` +
 		bookJoins + " WHERE a.id = $1 ORDER BY i.position, s.shard"

@@ -10,8 +10,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Bury implements seckill.OrderStore. The shard's row is held under its two conditions; the primary
-// key decides whether an order or its tombstone comes first.
+// Bury implements seckill.OrderStore. The shard's row is locked under its two conditions; the
+// primary key decides whether an order or its tombstone comes first.
 func (s *Store) Bury(ctx context.Context, ref inventory.Ref, incarnation string, holds []inventory.Hold) ([]bool, error) {
 	var out []bool
 	what := fmt.Sprintf("bury holds of shard %d in epoch %d", ref.Shard, ref.Epoch)
@@ -33,10 +33,10 @@ func (s *Store) Bury(ctx context.Context, ref inventory.Ref, incarnation string,
 	return out, nil
 }
 
-// buried has the rows of holds that are about to get tombstones.
+// buried has the rows for holds that are about to get tombstones.
 type buried struct {
 	*found
-	withdrawals map[string]bool // by their holds: whether it is buried
+	withdrawals map[string]bool // withdrawals by their hold, and whether each is buried
 	stock       map[seckill.StockKey]*seckill.Ledger
 	places      places
 	changes     *seckill.Changes
@@ -109,7 +109,7 @@ func (b *buried) bury(h *inventory.Hold, ref inventory.Ref, tx *transaction) boo
 	}
 	id := seckill.OrderID(h.ID)
 	if order, ok := b.orders[id]; ok {
-		return order.Reason != seckill.ReasonNotAccepted // a tombstone was buried before, with its settlement
+		return order.Reason != seckill.ReasonNotAccepted // a tombstone was written before, with its settlement
 	}
 	row := b.stock[seckill.StockKey{Item: h.Item, Shard: ref.Shard}]
 	hold := *h
@@ -118,7 +118,7 @@ func (b *buried) bury(h *inventory.Hold, ref inventory.Ref, tx *transaction) boo
 	return false
 }
 
-// readLedgers queues the reading of stock rows without taking them.
+// readLedgers queues the reading of stock rows without locking them.
 func readLedgers(p *pipe, keys []seckill.StockKey) map[seckill.StockKey]*seckill.Ledger {
 	return queueLedgers(p, ledgers, keys)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// lookTime bounds the look whether there is something to read, and catalogTime the reading of a
-// million items, which takes some seconds.
+// lookTime bounds the check whether there are changes. catalogTime bounds the reading of a million
+// items, which takes some seconds.
 const (
 	lookTime    = 2 * time.Second
 	catalogTime = time.Minute
@@ -61,9 +61,9 @@ type catalogReading struct {
 	changes []seckill.CatalogChange
 }
 
-// queue queues the reading of what changed. The first statement says since when that is: everything
-// is read where the version is of another life of the database, or so old that drops since then are
-// forgotten.
+// queue queues the reading of the changes. The first statement finds the version from which to
+// read. Everything is read if the caller's version is of another incarnation of the database, or so
+// old that drops since then are forgotten.
 func (c *catalogReading) queue(p *pipe) {
 	c.changes, c.whole = nil, false
 	since, horizon := c.since.Number, "(SELECT CASE WHEN $2 = penstock_incarnation() AND $1 >= horizon THEN $1 ELSE 0 END FROM catalog)"

@@ -5,8 +5,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// queueChanges queues the changes of a decision. f has the orders that were read for it, week
-// returns the partition of new ones. The statements follow the common order of locks: the digests
+// queueChanges queues the changes of a decision. f has the orders that were read for it, and week
+// returns the partition of new orders. The statements follow the common order of locks: the digests
 // come last, because all writers of a shard need them.
 func queueChanges(tx *transaction, f *found, week func(*seckill.Order) int32, c *seckill.Changes) {
 	insertOrders(tx, week, c.Inserted)
@@ -19,7 +19,7 @@ func queueChanges(tx *transaction, f *found, week func(*seckill.Order) int32, c 
 	updateDigests(tx, c.Shards)
 }
 
-// updateStock queues changes of counts. Rows whose units move are locked already; the other rows
+// updateStock queues changes of counts. Rows whose units change are locked already; the other rows
 // change only their parked units.
 func updateStock(tx *transaction, deltas map[seckill.StockKey]*seckill.StockDelta) {
 	var items, open, sold []int64
@@ -41,8 +41,8 @@ func updateStock(tx *transaction, deltas map[seckill.StockKey]*seckill.StockDelt
 	}
 }
 
-// addExceptions queues a change of an item's exceptions. A row can't begin below zero, so the sum
-// is made before it is inserted.
+// addExceptions queues a change of an item's exceptions. A row can't start below zero, so the sum
+// is computed before the insert.
 func addExceptions(tx *transaction, key seckill.StockKey, d *seckill.StockDelta) {
 	if d.Parked >= 0 {
 		tx.exec(`INSERT INTO stock_exceptions AS e (item, shard, parked, skipped, rejected) VALUES ($1, $2, $3, $4, $5)
@@ -58,9 +58,10 @@ func addExceptions(tx *transaction, key seckill.StockKey, d *seckill.StockDelta)
 // digestSlots is how many rows a shard's digests have.
 const digestSlots = 16
 
-// updateDigests queues changes of the shards' digests. Two transactions of one backend never run at
-// once, so the slot is chosen by the backend: those who write at the same time seldom wait for each
-// other. It is the last lock that a transaction takes, and the commit is in the same round trip.
+// updateDigests queues changes of the shards' digests. The slot is chosen by the backend, and two
+// transactions of one backend never run at once. So transactions that write at the same time seldom
+// wait for each other. It is the last lock that a transaction takes, and the commit is in the same
+// round trip.
 func updateDigests(tx *transaction, deltas map[inventory.ShardID]*seckill.ShardDelta) {
 	var shards []int32
 	var open, sold []int64
@@ -72,7 +73,7 @@ func updateDigests(tx *transaction, deltas map[inventory.ShardID]*seckill.ShardD
 	if len(shards) == 0 {
 		return
 	}
-	if len(shards) > 1 { // an UPDATE locks its rows in the order of its plan
+	if len(shards) > 1 { // because an UPDATE locks its rows in the order of its plan
 		tx.exec(`SELECT FROM shard_digests WHERE shard = ANY($1) AND slot = pg_backend_pid() % $2::int
 			ORDER BY shard FOR NO KEY UPDATE`, shards, digestSlots)
 	}

@@ -20,9 +20,9 @@ type Config struct {
 	// target_session_attrs=read-write. Session settings in it win over those of this package.
 	URL string
 
-	// MaxConns is how many connections a process has at most; 10 by default. Calls come in batches,
-	// one in flight for each kind of call. A process that is gateway and worker has eight kinds,
-	// and two connections are left for people. More connections would only wait for the same rows.
+	// MaxConns is the most connections of a process; 10 by default. Calls come in batches, with one
+	// in progress for each kind of call. A process that is gateway and worker has eight kinds, and
+	// two connections are left for people. More connections would only wait for the same rows.
 	MaxConns int
 
 	// Shards is how many shards the installation has. It is fixed when the database is made: 16
@@ -40,24 +40,24 @@ type Config struct {
 	// Default false.
 	Events bool
 
-	// AnswerTimeout is how long the server may say nothing before it is asked, on another
-	// connection, whether it is at work on an answer; where it is not, the connection counts as
-	// dead. 0 is 20 s, twice what one statement may take. Statements that are known to take longer
-	// have their time on top.
+	// AnswerTimeout is how long the server may be silent before it is asked, on another connection,
+	// whether it is working on an answer. If it isn't, the connection counts as dead. 0 means 20 s,
+	// twice the time that one statement may take. Statements that are known to take longer get more
+	// time.
 	AnswerTimeout time.Duration
 
-	// Now stands in for the database's clock in tests; nil, the default, asks the database.
+	// Now replaces the database's clock in tests; nil, the default, asks the database.
 	Now func() time.Time
 
 	// Logger logs migrations and repeated transactions. Default: none.
 	Logger *slog.Logger
 
-	tracer pgx.QueryTracer // tests check the plans of its statements
+	tracer pgx.QueryTracer // used by tests that check the plans of statements
 }
 
 const (
 	defaultMaxConns = 10
-	minMaxConns     = 4 // half of them may wait for the other half: see Store.keep
+	minMaxConns     = 4 // half of the calls may wait for the other half: see Store.keep
 	maxMaxConns     = 1000
 
 	defaultAnswerTimeout = 20 * time.Second
@@ -69,22 +69,21 @@ const (
 // URL override them.
 var sessionSettings = map[string]string{
 	"application_name": "penstock",
-	// A commit that was acknowledged must survive: the queue forgets the records of it.
+	// An acknowledged commit must survive, because the queue then forgets the records.
 	"synchronous_commit": "on",
-	// L8. A statement is a batch and takes milliseconds; one that waits for a row waits for a batch
-	// before it.
+	// L8. A statement is a batch and takes milliseconds. If it waits for a row, it waits for one
+	// other batch.
 	"statement_timeout": "10s",
 	"lock_timeout":      "5s",
-	// A process that stops in mid-transaction must not keep an item from the others.
+	// A process that stops in the middle of a transaction must not keep an item's row for long.
 	"idle_in_transaction_session_timeout": "20s",
-	// A plan that was made while a partition was empty would read all of it, batch after batch,
-	// when it has a million rows. Planning takes a tenth of a millisecond, and looks at one
-	// partition only.
+	// A plan that was made while a partition was empty would still read the whole partition when it
+	// has a million rows. Planning takes a tenth of a millisecond, and looks at one partition only.
 	"plan_cache_mode": "force_custom_plan",
 	"jit":             "off",
-	// Batches look hundreds of rows up by their keys, in tables that are in memory or on an SSD.
+	// Batches look up hundreds of rows by their keys, in tables that are in memory or on an SSD.
 	"random_page_cost": "1.1",
-	// A machine that vanished is noticed within half a minute, and its locks are free.
+	// If a machine vanishes, its locks must be freed within half a minute.
 	"tcp_keepalives_idle":     "10",
 	"tcp_keepalives_interval": "5",
 	"tcp_keepalives_count":    "3",
@@ -118,7 +117,7 @@ func (c *Config) pool() (*pgxpool.Config, error) {
 	}
 	prepare(p.ConnConfig)
 	p.ConnConfig.Tracer = c.tracer
-	p.PingTimeout = connectTimeout // of a connection that was idle: it may be dead, too
+	p.PingTimeout = connectTimeout // for a connection that was idle, because it may be dead, too
 	switch {
 	case c.MaxConns != 0:
 		p.MaxConns = int32(c.MaxConns)

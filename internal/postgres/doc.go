@@ -6,13 +6,14 @@
 //
 // What it promises: what a call returned without error is committed, and as durable as the server's
 // own commits; every method is one transaction, may be called by any number of processes at once,
-// and may be repeated after an error. Times are the database's, so no two machines' clocks meet.
-// Every wait is bounded: for a connection by the caller's context, for a lock and for a statement
-// by the session's timeouts.
+// and may be repeated after an error. Times come from the database's clock, so no two machines'
+// clocks are compared. Every wait is bounded: for a connection by the caller's context, for a lock
+// and for a statement by the session's timeouts.
 //
-// What it does not: it survives the loss of a primary only as far as the server's replication does.
-// A commit that an asynchronous replica never got is lost. What the queue has a record of is read
-// again, since the positions are lost with the rows; payments and cancellations are not.
+// What it does not promise: it survives the loss of a primary only as far as the server's
+// replication does. A commit that an asynchronous replica never got is lost. Orders are then read
+// again from the queue, because the positions are lost together with the rows. Payments and
+// cancellations are lost.
 //
 // Invariants, kept by every transaction that touches them:
 //
@@ -26,7 +27,7 @@
 //
 // # The four conditions
 //
-// Each is the WHERE of one statement, and no row means: begin again.
+// Each of them is the WHERE of one statement. If it changes no row, the caller must begin again.
 //
 //	position     queueMoves    UPDATE positions … WHERE topic, next and leader_epoch are those of From
 //	epoch        queueEpochs   SELECT epoch FROM shards … FOR SHARE; readBuried: … WHERE epoch = ref's
@@ -57,13 +58,13 @@
 //   - Two workers with one batch: the second one waits at the position, and is told ErrMoved.
 //   - Two workers with one promise, or with two of one buyer (L4, L5): the second waits at the
 //     stock row, and then finds the first one's order and what the buyer has. The primary key
-//     stands behind that.
+//     stands after that.
 //   - Two workers with the last unit (L1): the second reads the counts that the first has
-//     committed. The CHECK stands behind that.
+//     committed. The CHECK stands after that.
 //   - Bury, or a cancellation of a queued order, and Accept of one order: both insert it, and the
 //     primary key decides. The second one begins again and finds the first one's row.
 //   - Fence and Accept, Bury or Withdraw: they hold the shard's row FOR SHARE, and the fence
-//     updates it. What comes after the fence reads the new epoch, and makes nothing of an older
+//     updates it. Transactions after the fence read the new epoch, and write nothing for an older
 //     one.
 //   - Restock or Withdraw and Snapshot: the outbox row is there at the snapshot's moment, and goes
 //     with it; or it comes later, and is delivered to the new epoch. Between fence and snapshot
@@ -84,15 +85,16 @@
 //
 // # Partitions
 //
-// orders has a partition for each week, by the end of the sale, and goes away a week at a time
-// (DropEnded): no rows are deleted, nothing is vacuumed. A statement names the week, which is
-// remembered by the item that the order's id begins with; so one partition is planned and locked,
-// however many there are. Week 0 has orders whose item is not known, and is looked into as well.
+// orders has a partition for each week, by the end of the sale. Old orders are dropped a week at a
+// time (DropEnded), so no rows are deleted and nothing is vacuumed. Every statement names the week,
+// which is found by the item at the beginning of the order's id. So only one partition is planned
+// and locked, no matter how many there are. Week 0 has the orders whose item is not known, and is
+// searched as well.
 //
 // # Roles
 //
-// The role that migrates owns the tables. The processes need less, and should have a role of their
-// own: what it may do is listed in deploy/postgres-grants.sql, which the tests run on. Partitions
-// are made and dropped by functions that run with the owner's rights and do nothing else. A process
-// whose role may not migrate is told KeepSchema.
+// The role that migrates owns the tables. The processes need fewer rights, and should have a role
+// of their own: deploy/postgres-grants.sql has its rights, and the tests use it. Partitions are
+// made and dropped by functions that run with the owner's rights and do nothing else. A process
+// whose role may not migrate needs KeepSchema.
 package postgres

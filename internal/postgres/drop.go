@@ -10,10 +10,10 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// ended has the activities that closed before $1, or before $2 with an archive that has all there
-// is (no order was made and nothing paid since), and have nothing left to do: no open and no parked
-// order, nothing that Redis has yet to be told, and no money to go back. What is paid for after the
-// close is due, so that looking for it needs no index of its own.
+// ended has the activities that closed before $1, or before $2 with a complete archive (no order
+// was made and nothing was paid since). They must be finished: no open or parked order, no row in
+// the outbox, and no refund due. A payment after the close is a refund due, so no further index is
+// needed to find it.
 const ended = `SELECT a.sale, a.id, (SELECT coalesce(sum(s.sold), 0) FROM items AS i JOIN stock AS s ON s.item = i.id
 			WHERE i.sale = a.sale)::bigint AS sold
 	FROM activities AS a WHERE (least(a.ends_at, a.ended_at) < $1
@@ -27,7 +27,7 @@ const ended = `SELECT a.sale, a.id, (SELECT coalesce(sum(s.sold), 0) FROM items 
 			OR EXISTS (SELECT FROM stock_exceptions AS e WHERE e.item = s.item AND e.shard = s.shard AND e.parked > 0)
 			OR EXISTS (SELECT FROM outbox AS o WHERE o.shard = s.shard AND o.item = s.item)))`
 
-// candidate is an activity that may be dropped, with its units that are sold.
+// candidate is an activity that may be dropped, with the number of its sold units.
 type candidate struct {
 	sale int32
 	id   seckill.ActivityID
@@ -46,13 +46,12 @@ func (s *Store) MayDrop(ctx context.Context, id seckill.ActivityID, before, arch
 	return may, err
 }
 
-// DropEnded implements seckill.CatalogStore. Payments and changes stay for ever: they are about
-// money and people. before must be so long ago that no purchase is repeated any more, and the queue
+// DropEnded implements seckill.CatalogStore. Payments and changes stay for ever, because they are
+// about money and people. before must be so long ago that no purchase is repeated, and the queue
 // has no record of it.
 //
-// An activity is dropped in a transaction of its own. Its orders stay until the last activity of
-// their week is gone and the week is over, and nobody finds them any more; then their partition is
-// dropped.
+// An activity is dropped in a transaction of its own. Its orders can't be found after that. They
+// stay until the week is over and its last activity is dropped; then their partition is dropped.
 func (s *Store) DropEnded(ctx context.Context, before, archived time.Time, limit int) ([]seckill.ActivityID, error) {
 	var dropped []seckill.ActivityID
 	candidates, err := list(ctx, s, "look for ended activities", func(rows pgx.Rows) (c candidate, err error) {
@@ -76,9 +75,9 @@ func (s *Store) DropEnded(ctx context.Context, before, archived time.Time, limit
 	return dropped, nil
 }
 
-// drop drops an activity if it is still one that may be. The names of its sold orders, which leave
-// the shards' digests, are read before: nothing is sold any more while nothing is open, so that
-// they are the same as long as the number of units is.
+// drop drops an activity if it may still be dropped. The names of its sold orders, which must leave
+// the shards' digests, are read before. While no order is open, nothing more is sold, so the names
+// are still right if the number of units is the same.
 func (s *Store) drop(ctx context.Context, c candidate, before, archived time.Time) (done bool, err error) {
 	sold, items, err := s.soldNames(ctx, c)
 	if err != nil {
@@ -106,8 +105,8 @@ func (s *Store) drop(ctx context.Context, c candidate, before, archived time.Tim
 	return done && err == nil, err
 }
 
-// deleteActivity queues that an activity goes, with its items and their stock rows, and that
-// readers of the catalog are told.
+// deleteActivity queues the deletion of an activity with its items and their stock rows, and the
+// notice of it for readers of the catalog.
 func (tx *transaction) deleteActivity(sale int32, id seckill.ActivityID) {
 	for _, table := range []string{"stock_changes", "withdrawals", "stock_exceptions", "stock"} {
 		tx.exec("DELETE FROM "+table+" WHERE item IN (SELECT id FROM items WHERE sale = $1)", sale)
@@ -118,11 +117,11 @@ func (tx *transaction) deleteActivity(sale int32, id seckill.ActivityID) {
 	tx.forgetDropped()
 }
 
-// dropMemory is how long a reader of the catalog may have been away to be told of drops one by one.
+// dropMemory is how long a reader of the catalog may be away and still learn of each drop.
 const dropMemory = 7 * 24 * time.Hour
 
-// forgetDropped queues that drops of long ago are forgotten: a reader that comes from before them
-// reads the whole catalog.
+// forgetDropped queues the deletion of old notices of drops. A reader from before them reads the
+// whole catalog.
 func (tx *transaction) forgetDropped() {
 	old := tx.now.Add(-dropMemory)
 	tx.exec(`UPDATE catalog SET horizon = greatest(horizon, (SELECT max(changed) FROM dropped_activities WHERE at < $1))
@@ -130,8 +129,8 @@ func (tx *transaction) forgetDropped() {
 	tx.exec("DELETE FROM dropped_activities WHERE at < $1", old)
 }
 
-// soldNames returns by how much the digests of shards change without the activity's sold orders,
-// and the activity's items. It reads the orders page by page, in the order of their names.
+// soldNames returns how the digests of shards change without the activity's sold orders, and the
+// activity's items. It reads the orders page by page, in the order of their names.
 func (s *Store) soldNames(ctx context.Context, c candidate) (map[inventory.ShardID]*seckill.ShardDelta, []inventory.ItemID, error) {
 	var week int32
 	ids, err := list(ctx, s, "read the items of an ended activity", func(rows pgx.Rows) (id int64, err error) {
@@ -170,13 +169,13 @@ func (s *Store) soldNames(ctx context.Context, c candidate) (map[inventory.Shard
 	return deltas, items, nil
 }
 
-// dropLockTimeout bounds how long a drop may wait for the orders table: while it does, all that
-// come after it wait, too.
+// dropLockTimeout bounds how long a drop may wait for the orders table. While it waits, all later
+// statements on the table wait, too.
 const dropLockTimeout = 250 * time.Millisecond
 
-// dropWeeks drops the partitions of weeks that are over and have no activity any more, and old
-// strays. A table that a sale keeps busy stays for another time. That is no error: nothing depends
-// on it.
+// dropWeeks drops the partitions of weeks that are over and have no activity left, and old strays.
+// If a sale keeps the table busy, it is tried another time. That is not an error, because nothing
+// depends on it.
 func (s *Store) dropWeeks(ctx context.Context, before time.Time) {
 	const what = "drop the orders of a week"
 	var weeks []int32
@@ -211,6 +210,6 @@ func (s *Store) dropWeeks(ctx context.Context, before time.Time) {
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "old orders are not dropped now, it is tried again", "err", err)
+		s.log.WarnContext(ctx, "old orders are not dropped now; it will be tried again", "err", err)
 	}
 }

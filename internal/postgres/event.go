@@ -9,10 +9,10 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Cancel implements seckill.OrderStore. It waits only for stock rows, for a moment.
+// Cancel implements seckill.OrderStore. It waits only for stock rows, and only for a moment.
 func (s *Store) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]seckill.Moved, error) {
 	ids := make([]seckill.OrderID, len(cancels))
-	var shards []int32 // of orders that may have no row yet
+	var shards []int32 // the shards of orders that may have no row yet
 	for i := range cancels {
 		ids[i] = cancels[i].Order
 		if cancels[i].Queued != nil {
@@ -60,17 +60,17 @@ func recordCancel(tx *transaction, c *seckill.Cancellation, before seckill.Order
 	return nil
 }
 
-// ends are orders that are to end, and the rows that were taken for it.
+// ends are orders that should end, and the rows that were locked for that.
 type ends struct {
 	*found
-	stock   map[seckill.StockKey]bool // rows that are held
-	locked  map[seckill.OrderID]bool  // orders that another transaction has locked
+	stock   map[seckill.StockKey]bool // the rows that are locked by this transaction
+	locked  map[seckill.OrderID]bool  // the orders that another transaction has locked
 	homes   map[inventory.ItemID]home
 	changes *seckill.Changes
 }
 
-// lockForEvents takes the orders that exist and are free, and the stock rows whose units they may
-// move. behind queues what else is read, behind the locks; it may be nil.
+// lockForEvents locks the orders that exist and are free, and the stock rows whose units they may
+// change. behind queues further reads after the locks; it may be nil.
 func (tx *transaction) lockForEvents(ctx context.Context, pl places, ids []seckill.OrderID, behind func()) (*ends, error) {
 	e := &ends{changes: seckill.NewChanges()}
 	e.found = queueOrders(tx.pipe, lockOrders, pl)
@@ -88,8 +88,8 @@ func (tx *transaction) lockForEvents(ctx context.Context, pl places, ids []secki
 	return e, tx.awaitStock(ctx, e.stock, e.keys())
 }
 
-// readMissing finds which of the orders that were not locked exist: another transaction has them.
-// Of the others it reads the homes anew, since new rows may be made of them.
+// readMissing finds out which of the orders that were not locked exist: another transaction has
+// these. For the others it reads the homes again, because new rows may be made for them.
 func (tx *transaction) readMissing(ctx context.Context, e *ends, pl places, ids []seckill.OrderID) error {
 	e.homes, e.locked = pl.homes, make(map[seckill.OrderID]bool)
 	var missing []string
@@ -114,7 +114,7 @@ func (tx *transaction) readMissing(ctx context.Context, e *ends, pl places, ids 
 	return tx.flush(ctx)
 }
 
-// keys returns the stock rows of the orders whose units may move.
+// keys returns the stock rows of the orders whose units may change.
 func (e *ends) keys() (keys []seckill.StockKey) {
 	for _, o := range e.orders {
 		if o.Units == seckill.UnitsOpen {
@@ -124,9 +124,9 @@ func (e *ends) keys() (keys []seckill.StockKey) {
 	return keys
 }
 
-func (e *ends) week(o *seckill.Order) int32 { return e.homes[o.Item].week } // strays, if it is gone
+func (e *ends) week(o *seckill.Order) int32 { return e.homes[o.Item].week } // the strays, if the item is gone
 
-// free reports whether the order's units may move now.
+// free reports whether the order's units may change now.
 func (e *ends) free(o *seckill.Order) bool {
 	return o.Units != seckill.UnitsOpen || e.stock[o.Stock()]
 }
@@ -147,12 +147,12 @@ func (e *ends) cancel(c *seckill.Cancellation, epochs map[inventory.ShardID]inve
 	}
 	epoch, ok := epochs[c.Ref.Shard]
 	if !ok {
-		return seckill.Moved{Locked: true} // a fence is about to change it
+		return seckill.Moved{Locked: true} // a fence is about to change the epoch
 	}
 	order, ok := seckill.DecideCancelQueued(c, epoch, tx.now, e.changes)
 	if !ok {
 		return seckill.Moved{}
 	}
-	e.orders[c.Order] = order // for a repeat in the same call
+	e.orders[c.Order] = order // for a repeat of the order in the same call
 	return seckill.Moved{Order: order, Now: true}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// insertSteps queues the steps of a transaction, if events are on. A row has many of them, encoded:
-// the relay need not read their orders again.
+// insertSteps queues the steps of a transaction, if events are on. A row has many steps, encoded
+// with their orders, so that the relay need not read the orders again.
 func insertSteps(tx *transaction, steps []seckill.Step) {
 	if !tx.events || len(steps) == 0 {
 		return
@@ -32,26 +32,26 @@ func insertSteps(tx *transaction, steps []seckill.Step) {
 // eventsLock is the advisory lock of the process that relays order events: "Pstk", 2.
 const eventsLock = 0x5073746b_00000002
 
-// RelayEvents implements backoffice.EventStore. The process that relays has an advisory lock of its
-// transaction, so that the steps of one order go out in their order. The transaction is open while
-// deliver runs, and idle: it has no snapshot and has written nothing, so it doesn't hold up a
-// vacuum. A process that stops in the middle loses it with its session
+// RelayEvents implements backoffice.EventStore. Its transaction holds an advisory lock, so that
+// only one process relays and the steps of an order keep their order. The transaction stays open,
+// but idle, while deliver runs. It has no snapshot and has written nothing, so it doesn't delay a
+// vacuum. A process that stops halfway loses the lock with its session
 // (idle_in_transaction_session_timeout).
 //
-// The ids are given out before the commits, so a step may appear below others that were relayed
-// already; it is the oldest then. Two steps of one order never are in that case: the second is made
-// by a transaction that has seen the first.
+// Ids are given out before the commits. So a step may appear with a lower id than steps that were
+// relayed already; then it comes next. That never happens with two steps of one order, because the
+// second one is made by a transaction that has seen the first.
 func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context.Context, []seckill.Step) error) (n int, err error) {
 	const what = "relay order events"
 	if limit <= 0 {
 		return 0, fmt.Errorf("%s: %d at most", what, limit)
 	}
-	if !s.calls.Enter() { // also for the time of deliver: Close waits for it
+	if !s.calls.Enter() { // held while deliver runs, so that Close waits for it
 		return 0, fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.calls.Leave()
 	defer func() { err = describe(what, err) }()
-	conn, done, err := s.keep(ctx) // deliver may ask the store
+	conn, done, err := s.keep(ctx) // deliver may call the store
 	if err != nil {
 		return 0, err
 	}
@@ -65,7 +65,7 @@ func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context
 	return relaySteps(ctx, p, limit, deliver)
 }
 
-// relaySteps reads steps, about limit of them, delivers and deletes them, and commits.
+// relaySteps reads about limit steps, delivers and deletes them, and commits.
 func relaySteps(ctx context.Context, p *pipe, limit int, deliver func(context.Context, []seckill.Step) error) (int, error) {
 	var ids []int64
 	var steps []seckill.Step

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// keysInOrder are the keys of stock rows in the order in which all transactions lock them.
+// keysInOrder are the keys of stock rows, in the order in which all transactions lock them.
 func keysInOrder[V any](m map[seckill.StockKey]V) []seckill.StockKey {
 	return slices.SortedFunc(maps.Keys(m), func(a, b seckill.StockKey) int {
 		return cmp.Or(cmp.Compare(a.Item, b.Item), cmp.Compare(a.Shard, b.Shard))
@@ -37,20 +37,20 @@ func scanKey(rows pgx.Rows, rest ...any) (seckill.StockKey, error) {
 	return seckill.StockKey{Item: inventory.ItemID(item), Shard: inventory.ShardID(shard)}, err
 }
 
-// ledgers has the stock rows of given keys, with what a decision needs of their items.
+// ledgers has the stock rows of given keys, with the data of their items that decisions need.
 const ledgers = `SELECT s.item, s.shard, a.id, a.merchant, i.sku, i.price, i.currency, i.per_user, a.payment_window,
 		s.total, s.open, s.sold
 	FROM unnest($1::bigint[], $2::int[]) AS k (item, shard) JOIN stock AS s USING (item, shard)
 	JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)`
 
-// How rows of stock are locked: in their order, waiting for locked ones, or leaving them out.
+// The ways to lock stock rows, always in their order: waiting for locked rows, or leaving them out.
 const (
 	lockLedgers     = ledgers + " ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s"
 	lockFreeLedgers = lockLedgers + " SKIP LOCKED"
 )
 
-// exceptions has the parked units of given keys. It is a separate statement: after the one that
-// took the locks, it sees everything that the former holders of the locks have committed.
+// exceptions has the parked units of given keys. It is a separate statement after the one that
+// takes the locks, so it sees everything that the former holders of the locks have committed.
 const exceptions = `SELECT e.item, e.shard, e.parked FROM unnest($1::bigint[], $2::int[]) AS k (item, shard)
 	JOIN stock_exceptions AS e USING (item, shard) WHERE e.parked > 0`
 
@@ -81,7 +81,7 @@ func queueLedgers(p *pipe, text string, keys []seckill.StockKey) map[seckill.Sto
 	return found
 }
 
-// queueKeys queues the reading of which stock rows there are, locked or not.
+// queueKeys queues a query for which stock rows exist, locked or not.
 func queueKeys(p *pipe, keys []seckill.StockKey) map[seckill.StockKey]bool {
 	there := make(map[seckill.StockKey]bool, len(keys))
 	items, shards := keyColumns(keys)
@@ -94,9 +94,9 @@ func queueKeys(p *pipe, keys []seckill.StockKey) map[seckill.StockKey]bool {
 	return there
 }
 
-// queueEpochs queues the reading of shards' epochs, and holds the rows FOR SHARE: while they are
-// held, no fence commits. FOR KEY SHARE would be too weak: it lets an UPDATE pass. how is "" to
-// wait for the rows.
+// queueEpochs queues the reading of shards' epochs, and locks the rows FOR SHARE, so that no fence
+// commits meanwhile. FOR KEY SHARE would be too weak, because it allows an UPDATE. With how "", it
+// waits for the rows.
 func queueEpochs(p *pipe, how string, shards []int32) map[inventory.ShardID]inventory.Epoch {
 	epochs := make(map[inventory.ShardID]inventory.Epoch, len(shards))
 	slices.Sort(shards)
@@ -113,25 +113,25 @@ func queueEpochs(p *pipe, how string, shards []int32) map[inventory.ShardID]inve
 // skipLocked leaves out rows that another transaction has locked.
 const skipLocked = " SKIP LOCKED"
 
-// setLockTimeout queues a bound for the statements behind it, until the transaction ends or
-// resetLockTimeout: how long they wait for a row.
+// setLockTimeout queues a bound on how long the later statements wait for a row, until the
+// transaction ends or resetLockTimeout is called.
 func setLockTimeout(p *pipe, d time.Duration) {
 	p.exec("SELECT set_config('lock_timeout', $1, true)", d.String())
 }
 
-// resetLockTimeout queues the session's own bound again.
+// resetLockTimeout restores the session's own bound.
 func resetLockTimeout(p *pipe) { p.exec("SET LOCAL lock_timeout TO DEFAULT") }
 
 // ordersOfBuyers has the orders of buyers whose units count, and those of given ids. All orders of
-// a buyer and an item have ids that begin with the same head, so they are a range of the primary
-// key: no further index is kept for them, and one look finds both. OFFSET 0 keeps the planner from
-// making a join of it: it takes a join by two inequalities for a ninth of the table, and walks
-// through the table for each buyer.
+// a buyer and an item have ids with the same head, so they are a range of the primary key: no
+// further index is needed, and one query finds both. OFFSET 0 keeps the planner from making a join
+// of it. For a join by two inequalities it would expect a ninth of the table, and read through the
+// table for each buyer.
 const ordersOfBuyers = "SELECT week, " + orderColumns + ` FROM unnest($2::text[]) AS b (head) CROSS JOIN LATERAL (
 		SELECT * FROM orders WHERE week = $1 AND id >= b.head AND id < b.head || '~' ORDER BY id OFFSET 0
 	) AS o WHERE units IN ('open', 'sold') OR id = ANY($3)`
 
-// boughtBy is the same for buyers, of which only the units are needed.
+// boughtBy is the same query for buyers of whom only the units are needed.
 const boughtBy = `SELECT o.item, o."user", sum(o.quantity)::bigint FROM unnest($2::text[]) AS b (head) CROSS JOIN LATERAL (
 		SELECT item, "user", quantity FROM orders WHERE week = $1 AND id >= b.head AND id < b.head || '~'
 			AND units IN ('open', 'sold') ORDER BY id OFFSET 0
@@ -147,7 +147,7 @@ func newBuyers() *buyers {
 	return &buyers{make(map[seckill.BuyerKey]int64), make(map[int32][]string)}
 }
 
-// add asks for the units of an order's item that its buyer has. The item has a home.
+// add requests the units of an order's item that its buyer has. The item must have a home.
 func (b *buyers) add(h home, id seckill.OrderID, item inventory.ItemID, user seckill.UserID) {
 	key := seckill.BuyerKey{Item: item, User: user}
 	if _, asked := b.bought[key]; !asked {
@@ -176,12 +176,12 @@ const orderStock = `SELECT s.item, s.shard FROM stock AS s JOIN (
 		SELECT DISTINCT item, shard FROM orders WHERE week = $1 AND id = ANY($2) AND units = 'open'
 	) AS o USING (item, shard) ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s SKIP LOCKED`
 
-// queueOrderStock queues the locking of the stock rows that the orders may move units of.
+// queueOrderStock queues the locking of the stock rows whose units the orders may change.
 func queueOrderStock(p *pipe, pl places) map[seckill.StockKey]bool {
 	held := make(map[seckill.StockKey]bool)
 	for _, week := range inOrder(pl.ids) {
 		if week == strays {
-			continue // nothing there is open
+			continue // no order there is open
 		}
 		p.each(func(rows pgx.Rows) error {
 			key, err := scanKey(rows)
@@ -193,8 +193,9 @@ func queueOrderStock(p *pipe, pl places) map[seckill.StockKey]bool {
 }
 
 // stockPatience is how long the end of an order waits for its stock row. A worker that makes orders
-// of a hot item has the row nearly all the time, but never for longer than a batch: without any
-// waiting, an end would hardly find it free. The other orders of the call wait no longer than this.
+// of a hot item has the row locked nearly all the time, but never for longer than a batch. Without
+// any wait, an end of an order would hardly ever find it free. The other orders of the call wait no
+// longer than this.
 const stockPatience = 100 * time.Millisecond
 
 // awaitStock waits for the stock rows that were locked, and adds them to held. Rows that stay

@@ -23,9 +23,9 @@ func (s *Store) DeadLetters(ctx context.Context, after int64, limit int) ([]seck
 		"SELECT "+letterColumns+" FROM dead_letters WHERE id > $1 ORDER BY id LIMIT $2", after, max(limit, 0))
 }
 
-// insertLetters queues dead letters; each is kept once. At is the database's. A problem is for
-// people: invalid characters in it are replaced, because the table would refuse them, and a letter
-// must never be refused.
+// insertLetters queues dead letters; each is stored once. At comes from the database's clock. A
+// problem is a text for people: invalid characters in it are replaced, because the table would
+// refuse them, and a letter must never be refused.
 func insertLetters(tx *transaction, letters []seckill.DeadLetter) {
 	if len(letters) == 0 {
 		return
@@ -127,7 +127,7 @@ func (s *Store) ReplayDeadLetters(ctx context.Context, ids []int64, by seckill.A
 		}
 		var done []seckill.DeadLetter
 		out, done = seckill.DecideReplay(letters, r.pages, r.in.AcceptInput, r.changes)
-		r.changes.Letters = nil // they have letters: the ones that are replayed
+		r.changes.Letters = nil // the orders have letters already: those that are replayed
 		queueChanges(tx, r.found, r.in.weekOf(r.places), r.changes)
 		return tx.dropLetters(done, by)
 	})
@@ -137,13 +137,13 @@ func (s *Store) ReplayDeadLetters(ctx context.Context, ids []int64, by seckill.A
 	return out, nil
 }
 
-// replay is dead letters that are tried again.
+// replay is a replay of dead letters in progress.
 type replay struct {
 	*unparking
 	pages map[int64]seckill.Page // of letters whose whole record can be read, by the letter's id
 }
 
-// beginReplay takes what decides about the orders of letters.
+// beginReplay locks and reads what the decision about the letters' orders needs.
 func (s *Store) beginReplay(ctx context.Context, tx *transaction, letters []seckill.DeadLetter) (*replay, error) {
 	r := &replay{pages: make(map[int64]seckill.Page)}
 	var ids []seckill.OrderID

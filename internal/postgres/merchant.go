@@ -19,7 +19,7 @@ func scanMerchant(rows pgx.Rows) (m seckill.Merchant, err error) {
 	return m, err
 }
 
-// fromNull is the zero time for NULL.
+// fromNull turns NULL into the zero time.
 func fromNull(t *time.Time) time.Time {
 	if t == nil {
 		return time.Time{}
@@ -27,7 +27,7 @@ func fromNull(t *time.Time) time.Time {
 	return t.UTC()
 }
 
-// toNull is NULL for the zero time.
+// toNull turns the zero time into NULL.
 func toNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -90,8 +90,8 @@ func scanCallerKey(rows pgx.Rows) (of seckill.CallerRef, k seckill.CallerKey, er
 	return of, k, err
 }
 
-// queueCallers queues the reading of callers with their keys, in the order that where asks for.
-// Each is handed to take before its keys are known; they are when the pipe was flushed.
+// queueCallers queues the reading of callers with their keys, in the order that where gives. Each
+// is passed to take before its keys are known; they are known after the flush.
 func queueCallers(p *pipe, take func(*seckill.Caller), where string, args ...any) {
 	byName := make(map[seckill.CallerRef]*seckill.Caller)
 	p.each(func(rows pgx.Rows) error {
@@ -139,7 +139,7 @@ func (s *Store) UpdateCaller(ctx context.Context, ref seckill.CallerRef, by seck
 	return next, nil
 }
 
-// writeCaller queues what writes a caller and its keys.
+// writeCaller queues the writing of a caller and its keys.
 func (tx *transaction) writeCaller(old, c *seckill.Caller) {
 	tx.exec(`INSERT INTO callers (merchant, caller, name, rights, shadow, revoked, created, changed)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -160,7 +160,7 @@ func (tx *transaction) writeCaller(old, c *seckill.Caller) {
 	}
 }
 
-// needMerchant returns ErrNotFound where the merchant isn't there.
+// needMerchant returns ErrNotFound if the merchant doesn't exist.
 func needMerchant(ctx context.Context, p *pipe, id seckill.MerchantID) error {
 	found, err := p.exists(ctx, "SELECT FROM merchants WHERE id = $1", string(id))
 	if err == nil && !found {
@@ -169,8 +169,8 @@ func needMerchant(ctx context.Context, p *pipe, id seckill.MerchantID) error {
 	return err
 }
 
-// NoteKeyUses implements seckill.CatalogStore. The rows are taken in the order of their names,
-// since several gateways note at the same time.
+// NoteKeyUses implements seckill.CatalogStore. The rows are locked in the order of their names,
+// because several gateways store uses at the same time.
 func (s *Store) NoteKeyUses(ctx context.Context, uses []seckill.KeyUse) error {
 	merchants, callers, ids := make([]string, len(uses)), make([]string, len(uses)), make([]string, len(uses))
 	times := make([]time.Time, len(uses))

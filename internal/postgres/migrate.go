@@ -27,8 +27,8 @@ const (
 	migrationsDir = "migrations"
 	versionTable  = "goose_db_version"
 
-	// One that migrates waits for another one, a second between two looks, for as long as a large
-	// migration may take.
+	// A process that migrates waits for another one, with a second between two looks, for as long
+	// as a large migration may take.
 	lockLooks = 600
 )
 
@@ -47,7 +47,7 @@ func migrationVersion(name string) int64 {
 	number, _, _ := strings.Cut(path.Base(name), "_")
 	version, err := strconv.ParseInt(number, 10, 64)
 	if err != nil {
-		panic(err) // a name that we gave
+		panic(err) // our own files have valid names
 	}
 	return version
 }
@@ -57,10 +57,10 @@ func latestMigration() int64 {
 	return migrationVersion(names[len(names)-1])
 }
 
-// Migrate brings the schema of the database at url up to date and says on out what it did; with
-// dryRun it says what it would do, and changes nothing. shards is how many shards a new
-// installation gets, 16 where it is 0; that of one that is there already stays. Processes that
-// migrate at the same time do it one after another.
+// Migrate brings the schema of the database at url up to date and prints to out what it did. With
+// dryRun it only prints what it would do. shards is the number of shards of a new installation; 0
+// means 16. An existing installation keeps its number. Processes that migrate at the same time do
+// it one after another.
 func Migrate(ctx context.Context, url string, shards int, dryRun bool, out io.Writer) error {
 	config := Config{URL: url, Shards: shards}
 	if err := config.Validate(); err != nil {
@@ -85,7 +85,7 @@ func Migrate(ctx context.Context, url string, shards int, dryRun bool, out io.Wr
 		_, printed := fmt.Fprintf(out, "applied %s in %v\n", path.Base(m.Source.Path), m.Duration.Round(time.Millisecond))
 		err = errors.Join(err, printed)
 	}
-	if err == nil && len(applied) == 0 { // another was quicker
+	if err == nil && len(applied) == 0 { // another process was faster
 		_, err = fmt.Fprintf(out, "the schema is up to date: version %d\n", known)
 	}
 	return err
@@ -108,7 +108,7 @@ func printPending(out io.Writer, current int64) error {
 	return nil
 }
 
-// migrate applies what is pending, under a lock of the database's that is free again when the
+// migrate applies the pending migrations under a lock of the database, which is freed when the
 // process dies.
 func migrate(ctx context.Context, url string, shards int, log *slog.Logger) (applied []*goose.MigrationResult, err error) {
 	config, err := pgx.ParseConfig(url)
@@ -116,7 +116,7 @@ func migrate(ctx context.Context, url string, shards int, log *slog.Logger) (app
 		return nil, err
 	}
 	prepare(config)
-	config.RuntimeParams["statement_timeout"] = "0" // an index of a large table takes its time
+	config.RuntimeParams["statement_timeout"] = "0" // building an index on a large table takes long
 	if shards != 0 {
 		config.RuntimeParams["penstock.shards"] = strconv.Itoa(shards)
 	}

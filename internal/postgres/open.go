@@ -14,12 +14,11 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// What Open finds wrong with a database.
+// Errors of Open about a database.
 var (
 	// ErrNewerSchema means that a newer binary has migrated the database. This one leaves it alone.
 	ErrNewerSchema = errors.New("the database has a newer schema than this program knows")
-	// ErrOlderSchema means that the database has to be migrated first, and that Open was told not
-	// to.
+	// ErrOlderSchema means that the database has to be migrated first, and KeepSchema forbids that.
 	ErrOlderSchema = errors.New("the database has an older schema than this program needs")
 	// ErrServer means that this package doesn't support the server.
 	ErrServer = errors.New("the server is not PostgreSQL 15 or later")
@@ -66,7 +65,8 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	return s, nil
 }
 
-// readLayout reads how many shards the installation has, which must be wanted where that is not 0.
+// readLayout reads how many shards the installation has. If wanted is not 0, the number must be
+// equal.
 func (s *Store) readLayout(ctx context.Context, wanted int) error {
 	return s.read(ctx, "open the database", func(ctx context.Context, p *pipe) error {
 		if _, err := p.one(ctx, "SELECT shards FROM installation", nil, &s.shards); err != nil {
@@ -80,7 +80,7 @@ func (s *Store) readLayout(ctx context.Context, wanted int) error {
 	})
 }
 
-// prepareSchema looks at the schema, and migrates it where that is wanted and needed.
+// prepareSchema checks the schema, and migrates it if that is wanted and needed.
 func prepareSchema(ctx context.Context, config *Config) error {
 	current, err := schemaVersion(ctx, config.URL)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 const orderColumns = `id, item, merchant, caller, activity, sku, "user", quantity, amount, currency, state, reason,
 	units, created_at, pay_by, updated_at, ended_at, shard, epoch, seq, "partition", "offset", request, node, accepted`
 
-// scanOrder scans the columns of an order, behind others that go to first.
+// scanOrder scans the columns of an order, after other columns that go to first.
 func scanOrder(rows pgx.Rows, first ...any) (seckill.Order, error) {
 	var o seckill.Order
 	var item, epoch, seq int64
@@ -47,7 +47,7 @@ func orZero(t *time.Time) time.Time {
 	return t.UTC()
 }
 
-// found are orders that were read, and the partitions they are in.
+// found are orders that were read, and the partitions in which they are.
 type found struct {
 	orders map[seckill.OrderID]seckill.Order
 	in     map[seckill.OrderID]int32
@@ -65,7 +65,7 @@ func (f *found) scan(rows pgx.Rows) error {
 	return err
 }
 
-// add scans an order behind its week, and returns it.
+// add scans an order after its week, and returns it.
 func (f *found) add(rows pgx.Rows) (seckill.Order, error) {
 	var week int32
 	o, err := scanOrder(rows, &week)
@@ -76,11 +76,11 @@ func (f *found) add(rows pgx.Rows) (seckill.Order, error) {
 	return o, err
 }
 
-// stay gives orders the partition that they are in.
+// stay gives orders the partitions in which they are.
 func (f *found) stay(o *seckill.Order) int32 { return f.in[o.ID] }
 
-// One statement names one week, so that one partition is planned and locked, however many there
-// are.
+// One statement names one week, so that one partition is planned and locked, no matter how many
+// there are.
 const (
 	findOrders = "SELECT week, " + orderColumns + " FROM orders WHERE week = $1 AND id = ANY($2)"
 	// awaitOrders waits for locked rows; lockOrders skips them. All lock rows in the same order.
@@ -123,8 +123,8 @@ func (s *Store) FindOrders(ctx context.Context, ids []seckill.OrderID) ([]seckil
 	return out, nil
 }
 
-// ordersOf are the ids of an item's orders in its own partition and among the strays. An id begins
-// with its item, so it is a range of the primary key in each of them.
+// ordersOf are the ids of an item's orders in its own partition and among the strays. An order's id
+// begins with its item, so these ids are a range of the primary key in each of the two.
 const ordersOf = `SELECT id FROM (
 		(SELECT id FROM orders WHERE week = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4) UNION ALL
 		(SELECT id FROM orders WHERE week = 0 AND $1 <> 0 AND id > $2 AND id < $3 ORDER BY id LIMIT $4)
@@ -171,10 +171,10 @@ func rangeOf(item inventory.ItemID) (from, to string) {
 	return from, string(digits[:]) + "~"
 }
 
-// insertOrders queues new rows, each with its partition. One statement takes them as columns: what
-// it costs is the same for one row and for hundreds, and the server parses nothing. What the orders
-// of an item have in common goes as rows of its own, and is joined: most of a row's cost is the
-// number of its columns.
+// insertOrders queues new rows, each with its partition. One statement takes them as columns, so
+// that its fixed cost is the same for one row and for hundreds. The values that the orders of an
+// item share are sent as separate rows and joined, because the cost of a row depends mostly on its
+// number of columns.
 func insertOrders(tx *transaction, week func(*seckill.Order) int32, orders []seckill.Order) {
 	if len(orders) == 0 {
 		return
@@ -235,7 +235,7 @@ func commonOf(o *seckill.Order, week int32) common {
 	}
 }
 
-// commonRows are the different ones of a batch, as columns.
+// commonRows are the different values of common in a batch, as columns.
 type commonRows struct {
 	places, weeks, shards, partitions         []int32
 	items, epochs, seqs, offsets              []int64
@@ -269,11 +269,11 @@ type target struct {
 	reason  seckill.Reason
 	units   seckill.UnitState
 	updated time.Time
-	ended   bool // at that moment
+	ended   bool // at the time of the change
 }
 
-// updateOrders queues what orders became. An order that was parked may be another one altogether:
-// its record may have been read anew, and it moves to its item's partition.
+// updateOrders queues the changed orders. An order that was parked may have changed completely,
+// because its record was read again; it moves to its item's partition.
 func updateOrders(tx *transaction, f *found, week func(*seckill.Order) int32, orders []seckill.Order) {
 	targets := make(map[target][]string)
 	for i := range orders {

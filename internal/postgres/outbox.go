@@ -28,9 +28,10 @@ func insertOutbox(tx *transaction, rows []seckill.Outgoing) {
 		shards, items, kinds, stocks, names, buyers, quantities)
 }
 
-// outgoing has the rows of shards, each with its shard's epoch. Rows of a shard that no fence has
-// opened yet stay: its first snapshot counts them. Stock changes also stay while the snapshot of
-// the shard's epoch is not taken: it counts them, and deletes their rows.
+// outgoing has the outbox rows of shards, each with its shard's epoch. Rows of a shard that no
+// fence has opened yet are left out, because its first snapshot counts them. Stock changes are also
+// left out until the snapshot of the shard's epoch was taken: it counts them, and deletes their
+// rows.
 const outgoing = `SELECT o.id, o.shard, s.epoch, o.item, o.kind, o.stock, o.name, o.buyer, o.quantity
 	FROM shards AS s JOIN shard_loads AS l ON l.shard = s.id CROSS JOIN LATERAL (
 		SELECT * FROM outbox WHERE outbox.shard = s.id AND id > $2 AND NOT (stock AND l.epoch <> s.epoch)
@@ -60,15 +61,16 @@ func (o *outboxRows) scan(rows pgx.Rows) error {
 	return nil
 }
 
-// Relay implements seckill.OrderStore. No row is locked and no connection is kept while deliver
-// runs: what can't be delivered costs a read. Two relays may deliver the same, which does no harm.
+// Relay implements seckill.OrderStore. No row is locked and no connection is used while deliver
+// runs, so rows that can't be delivered cost only a read. Two relays may deliver the same rows,
+// which does no harm.
 func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int64, limit int,
 	deliver func(context.Context, []seckill.Outgoing) []int) (int64, error) {
 	const what = "relay the outbox"
 	if limit <= 0 {
 		return 0, fmt.Errorf("%s: %d rows at most", what, limit)
 	}
-	if !s.calls.Enter() { // also for the time of deliver: Close waits for it
+	if !s.calls.Enter() { // held while deliver runs, so that Close waits for it
 		return 0, fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.calls.Leave()
@@ -90,8 +92,7 @@ func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int
 	if len(ids) == 0 {
 		return last, nil
 	}
-	// A snapshot may be about to delete the same rows, or another relay: they go with the other
-	// one.
+	// A snapshot or another relay may be about to delete the same rows; then it deletes them.
 	err = s.transact(ctx, what, func(_ context.Context, tx *transaction) error {
 		tx.exec(`DELETE FROM outbox AS o USING (
 				SELECT o.shard, o.id FROM unnest($1::int[], $2::bigint[]) AS d (shard, id) JOIN outbox AS o USING (shard, id)

@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Lineage returns what tells this database from others. A copy of a database has the same one.
+// Lineage returns a name that identifies this database. A copy of a database has the same one.
 func (s *Store) Lineage(ctx context.Context) (lineage string, err error) {
 	err = s.read(ctx, "read the lineage", func(ctx context.Context, p *pipe) error {
 		_, err := p.one(ctx, "SELECT lineage FROM installation", nil, &lineage)
@@ -20,9 +20,9 @@ func (s *Store) Lineage(ctx context.Context) (lineage string, err error) {
 }
 
 // ClaimKafka returns seckill.ErrForeign if the database belongs to another Kafka cluster than the
-// one with this id. A worker's claim binds a database that belongs to none. adopt reports that the
-// owner has let it go before (ForgetKafka), and that no worker has registered a topic since
-// (AddPartitions): whatever topic is there is its topic.
+// one with this id. If the database is not bound to a cluster, a worker's claim binds it. adopt
+// means that the owner has unbound it (ForgetKafka), and that no worker has registered a topic
+// since (AddPartitions): then the existing topic belongs to it.
 func (s *Store) ClaimKafka(ctx context.Context, cluster string, worker bool) (adopt bool, err error) {
 	bound := ""
 	err = s.write(ctx, "claim the Kafka cluster", func(ctx context.Context, tx *transaction) error {
@@ -40,8 +40,8 @@ func (s *Store) ClaimKafka(ctx context.Context, cluster string, worker bool) (ad
 	return adopt && err == nil, err
 }
 
-// ForgetKafka unbinds the database at url from its Kafka cluster, and returns that one's id, "" if
-// there was none. The next worker binds it again, and the topic is taken as it is.
+// ForgetKafka unbinds the database at url from its Kafka cluster, and returns the cluster's id, ""
+// if there was none. The next worker binds it again, and accepts the topic as it is.
 func ForgetKafka(ctx context.Context, url string) (cluster string, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {

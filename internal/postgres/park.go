@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// toUnpark has parked orders of shards that were tried longest ago. Those with a dead letter are
-// unfit, and wait until their letter is replayed.
+// toUnpark has the parked orders of shards whose last try is longest ago. Those with a dead letter
+// fit no item, and wait until the letter is replayed.
 const toUnpark = `SELECT o.week, o.id, o.updated_at FROM unnest($1::int[]) AS s (shard) CROSS JOIN LATERAL (
 		SELECT week, id, updated_at FROM orders WHERE week = ANY($2) AND orders.shard = s.shard
 			AND state = 'parked' AND reason = 'locked' ORDER BY updated_at LIMIT $3
@@ -49,7 +49,7 @@ func (s *Store) Unpark(ctx context.Context, shards []inventory.ShardID, limit in
 }
 
 // findParked returns the ids of up to limit parked orders; those that were tried longest ago come
-// first. Mostly none is parked, and one read shows it.
+// first. In most cases none is parked, and one read shows that.
 func (s *Store) findParked(ctx context.Context, shards []int32, limit int) ([]seckill.OrderID, error) {
 	type parked struct {
 		id    string
@@ -86,7 +86,7 @@ func (s *Store) findParked(ctx context.Context, shards []int32, limit int) ([]se
 	return ids, nil
 }
 
-// unparking are parked orders that are tried again, and what their decision needs.
+// unparking are parked orders that are tried again, with the data for their decision.
 type unparking struct {
 	*found
 	places  places
@@ -94,9 +94,9 @@ type unparking struct {
 	changes *seckill.Changes
 }
 
-// lockParked takes the orders by a text, their stock rows where those are free, and reads what the
-// decision needs; also for the promises of pages, whose orders ids are. The shards' rows are held,
-// as for every order that is opened.
+// lockParked locks the orders of a query, and their stock rows if those are free, and reads what
+// the decision needs. It also does that for the promises of pages, whose orders are ids. It locks
+// the shards' rows, too, as for every order that is opened.
 func (s *Store) lockParked(ctx context.Context, tx *transaction, text string, ids []seckill.OrderID,
 	pages []seckill.Page) (*unparking, error) {
 	pl, err := s.placesOf(ctx, tx.pipe, ids)

@@ -11,9 +11,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Pay implements seckill.OrderStore. Two calls with one payment and one order meet at the order's
-// row; with one payment and two orders, or none, at the payment's primary key, and the second one
-// begins again and finds it.
+// Pay implements seckill.OrderStore. Two calls with the same payment and order are serialized by
+// the order's row. With the same payment and two orders, or none, they conflict at the payment's
+// primary key; the second one begins again and finds the payment.
 func (s *Store) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.PaymentResult, error) {
 	if len(payments) == 0 {
 		return nil, nil
@@ -93,8 +93,8 @@ func queueKept(p *pipe, payments []seckill.Payment) map[seckill.PaymentKey]*seck
 }
 
 // writePayments queues the payments that a decision keeps or changes, and the notices that it
-// refuses. A new payment that another call has kept meanwhile is a conflict, and the call begins
-// again.
+// refuses. If another call has stored the same new payment meanwhile, there is a conflict, and the
+// call begins again.
 func writePayments(tx *transaction, c *seckill.Changes) {
 	var fresh []seckill.KeptPayment
 	for _, k := range c.LastPayments() {
@@ -133,7 +133,7 @@ func insertPayments(tx *transaction, payments []seckill.KeptPayment) {
 		merchants, ids, orders, activities, skus, amounts, currencies, states, causes, times)
 }
 
-// refuse queues that a refused notice is kept or counted.
+// refuse queues the storing or counting of a refused notice.
 func refuse(tx *transaction, r *seckill.RefusedPayment) {
 	tx.exec(`INSERT INTO refused_payments AS r (order_id, merchant, payment, amount, currency, problem, count, at)
 		SELECT $1, $2, $3, $4, $5, $6, 1, $7 WHERE (SELECT count(*) FROM refused_payments WHERE order_id = $1) < $8
@@ -205,8 +205,8 @@ func (s *Store) FindPayments(ctx context.Context, merchant seckill.MerchantID, i
 		WHERE payment = $1 AND ($2 = '' OR merchant = $2) ORDER BY merchant`, string(id), string(merchant))
 }
 
-// Refunds implements seckill.OrderBooks. The state is written into the statement, so that its index
-// is used.
+// Refunds implements seckill.OrderBooks. The state is a constant in the statement, so that the
+// index for it is used.
 func (s *Store) Refunds(ctx context.Context, q seckill.RefundQuery) ([]seckill.KeptPayment, error) {
 	text := "SELECT " + paymentColumns + " FROM payments WHERE (kept_at, merchant, payment) < ($1, $2, $3) AND " + stateOf(q.State)
 	mark := q.Before
@@ -241,7 +241,7 @@ func (s *Store) RefundSums(ctx context.Context, state seckill.PaymentState, merc
 		AND ($1 = '' OR merchant = $1) GROUP BY merchant, cause, currency ORDER BY merchant, cause, currency`, string(merchant))
 }
 
-// SettleRefund implements seckill.OrderBooks. It takes the order's row first, as Pay does.
+// SettleRefund implements seckill.OrderBooks. It locks the order's row first, as Pay does.
 func (s *Store) SettleRefund(ctx context.Context, r seckill.Refund, by seckill.Author,
 ) (kept seckill.KeptPayment, order seckill.Order, err error) {
 	what := fmt.Sprintf("settle the refund of payment %s", r.Payment)
@@ -274,7 +274,7 @@ func (s *Store) SettleRefund(ctx context.Context, r seckill.Refund, by seckill.A
 	return kept, order, err
 }
 
-// refund decides about a refund, and queues what that changes.
+// refund decides about a refund, and queues the changes.
 func (e *ends) refund(r *seckill.Refund, found *seckill.KeptPayment, othersDue bool, by seckill.Author, tx *transaction,
 	kept *seckill.KeptPayment, order *seckill.Order) error {
 	var row *seckill.Order

@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// joinMoves makes one move of those of a partition that follow each other; those that don't are
+// joinMoves joins the moves of each partition into one. Moves that don't follow each other are
 // ErrMoved. The result is in the order of the partitions.
 func joinMoves(moves []seckill.Move) ([]seckill.Move, error) {
 	joined := make(map[int32]seckill.Move, len(moves))
@@ -33,7 +33,7 @@ func joinMoves(moves []seckill.Move) ([]seckill.Move, error) {
 }
 
 // queueMoves queues the moves of the workers' positions, each under the condition that the position
-// is the one that was read from. moved becomes how many are.
+// hasn't changed since the reading. moved becomes the number of moves that succeeded.
 func queueMoves(p *pipe, moved *int64, moves []seckill.Move) {
 	if len(moves) == 0 {
 		return
@@ -45,8 +45,7 @@ func queueMoves(p *pipe, moved *int64, moves []seckill.Move) {
 		partitions[i], topics[i], from[i], to[i] = m.From.Partition, m.From.Topic, m.From.Next, m.To.Next
 		fromEpochs[i], toEpochs[i] = m.From.LeaderEpoch, m.To.LeaderEpoch
 	}
-	// The rows are locked in their order first, because an UPDATE locks them in the order of its
-	// plan.
+	// The rows are first locked in order, because an UPDATE locks them in the order of its plan.
 	p.count(moved, `WITH m AS MATERIALIZED (
 			SELECT p."partition", m.next, m.leader_epoch
 			FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::int[], $5::bigint[], $6::int[])

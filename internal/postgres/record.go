@@ -11,15 +11,15 @@ func (tx *transaction) record(by seckill.Author, r seckill.ChangeRecord) {
 		tx.now, by.Actor, by.Token, by.Address, by.Reason, r.Kind, r.Key, r.Before, r.After)
 }
 
-// lockCatalog queues the lock that transactions which change the catalog, tokens or settings by
-// hand take first, until they end: they are few, and each sees what the one before has made.
-// Orders, fences and stock changes don't take it. It also reads the catalog's version.
+// lockCatalog queues a lock for transactions in which people change the catalog, tokens or
+// settings. They are few, and the lock lets each see the changes of the one before. Orders, fences
+// and stock changes don't take it. lockCatalog also reads the catalog's version.
 func (tx *transaction) lockCatalog() {
 	tx.each(rowInto(&tx.version), "SELECT version FROM catalog FOR NO KEY UPDATE")
 }
 
-// raiseVersion returns the catalog's version of this transaction, and queues that gateways learn of
-// it. The catalog must be locked.
+// raiseVersion returns the catalog's version for this transaction, and queues the change that tells
+// gateways of it. The catalog must be locked.
 func (tx *transaction) raiseVersion() int64 {
 	if !tx.raised {
 		tx.raised = true

@@ -18,7 +18,7 @@ const (
 	recountSettings = "SELECT set_config('lock_timeout', '1min', true)"
 )
 
-// What a recount reads. Orders of a dropped activity stay for a while, but count nowhere.
+// The statements of a recount. Orders of a dropped activity stay for a while, but are not counted.
 const (
 	countedStock  = "SELECT item, total, open, sold FROM stock WHERE shard = $1"
 	countedParked = "SELECT item, parked FROM stock_exceptions WHERE shard = $1 AND parked <> 0"
@@ -26,9 +26,10 @@ const (
 		OR units IN ('open', 'sold') AND item IN (SELECT item FROM stock WHERE shard = $1))`
 )
 
-// Recount implements seckill.StockStore. One that mends first takes all rows of counters, in the
-// order in which others take them. A transaction that changes an order's units changes a row of the
-// shard's digests before it commits, so what is read then stays so until the counters are set.
+// Recount implements seckill.StockStore. To mend, it first locks all rows of counters, in the order
+// in which others lock them. Every transaction that changes an order's units also changes a row of
+// the shard's digests before it commits. So what the recount reads doesn't change until the
+// counters are set.
 func (s *Store) Recount(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*seckill.Recount, error) {
 	what := fmt.Sprintf("recount shard %d", shard)
 	var r *seckill.Recount
@@ -67,7 +68,7 @@ func (s *Store) Recount(ctx context.Context, shard inventory.ShardID, mend bool,
 	return r, nil
 }
 
-// finished ends the filling of a recount; none was made where there is no such shard.
+// finished completes a recount. If there is no such shard, nothing was filled.
 func finished(r *seckill.Recount, err error) (*seckill.Recount, error) {
 	switch {
 	case err != nil:

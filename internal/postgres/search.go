@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// searchColumns are the columns that the indexes of a search begin with.
+// searchColumns are the columns with which the indexes of a search begin.
 var searchColumns = map[seckill.OrderIndex]string{
 	seckill.OrdersByUser: `"user"`, seckill.OrdersByRequest: "request", seckill.OrdersByCaller: "caller",
 	seckill.OrdersByActivity: "activity", seckill.OrdersByState: "state",
@@ -31,7 +31,7 @@ func searchText(column string) string {
 		) AS o`
 }
 
-// farAway is later than every time that is kept.
+// farAway is later than every stored time.
 var farAway = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
 // SearchOrders implements seckill.OrderBooks.
@@ -138,7 +138,8 @@ func (s *Store) ExtendOrders(ctx context.Context, id seckill.ActivityID, d time.
 	return n, err
 }
 
-// A statement is made of orders whose units ended, and of payments. Days are of UTC.
+// A statement is made from orders whose units reached their end, and from payments. Its days are in
+// UTC.
 const (
 	statementOrders = `SELECT to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, activity, sku, currency, units, count(*),
 			sum(quantity)::bigint, sum(amount)::bigint
@@ -152,7 +153,7 @@ const (
 		WHERE at >= $2 AND at < $3 GROUP BY 1, 2, 3, 4, 5`
 )
 
-// Statement implements seckill.OrderBooks. All of it is of one state.
+// Statement implements seckill.OrderBooks. All of it is read at one moment.
 func (s *Store) Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementRow, error) {
 	var st seckill.Statement
 	scan := func(rows pgx.Rows) error {

@@ -129,11 +129,11 @@ func (tx *transaction) changeMember(ctx context.Context, node string, by setting
 	return nil
 }
 
-// databaseNow is the time where a query is asked alone; a store's own clock, which tests have, is
-// given as $1.
+// databaseNow is the time for a query that runs alone. In tests, the store's own clock is passed as
+// $1.
 const databaseNow = "coalesce($1::timestamptz, clock_timestamp())"
 
-// clockNow is $1 of databaseNow.
+// clockNow is the value of $1 in databaseNow.
 func (s *Store) clockNow() *time.Time {
 	if s.clock == nil {
 		return nil

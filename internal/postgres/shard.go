@@ -52,9 +52,9 @@ func (s *Store) NextEpoch(ctx context.Context, shard inventory.ShardID) (invento
 	return inventory.Epoch(epoch), nil
 }
 
-// Fence implements seckill.StockStore. The UPDATE waits for transactions that hold the row FOR
-// SHARE, and they wait for it: an older epoch's writes are committed before the fence, or not at
-// all.
+// Fence implements seckill.StockStore. The UPDATE waits for transactions that have locked the row
+// FOR SHARE, and they wait for the UPDATE. So writes of an older epoch are committed before the
+// fence, or not at all.
 func (s *Store) Fence(ctx context.Context, ref inventory.Ref, incarnation string) error {
 	what := fmt.Sprintf("fence shard %d with epoch %d", ref.Shard, ref.Epoch)
 	return s.write(ctx, what, func(ctx context.Context, tx *transaction) error {

@@ -13,15 +13,15 @@ import (
 // The calls on it may have happened.
 var errSilent = errors.New("no answer from the database")
 
-// lastWord is how long an answer may still be under way when the server has nothing to do any more.
+// lastWord is how long an answer may still be on its way after the server has finished.
 const lastWord = time.Second
 
-// watch looks after a flush of n statements: ended is to be called when it has returned. A server
-// sends answers when all of them are there, so one that says nothing may be slow: each statement
-// has its own time, and they may be many. When a flush has waited for its patience, the server is
-// asked on a connection of its own whether it is at work on it. Where it is, the flush goes on
-// waiting, for as long as its statements may take together. Where it is not, the connection is
-// dead: cancel ends the flush, and as the others are as old as it, none of them is used again.
+// watch watches a flush of n statements; call ended when the flush has returned. A silent server
+// may only be slow, because it sends all answers together, and each statement may use its whole
+// time. So when a flush has waited for its patience, the server is asked on another connection
+// whether it is working on it. If it is, the flush goes on waiting, for as long as its statements
+// may take together. If it isn't, the connection is dead: cancel ends the flush, and no connection
+// of that age is used again.
 func (p *pipe) watch(ctx context.Context, cancel context.CancelCauseFunc, n int) (ended func()) {
 	pid, over := p.conn.PgConn().PID(), make(chan struct{})
 	looked := make(chan struct{})
@@ -42,13 +42,13 @@ func (p *pipe) watch(ctx context.Context, cancel context.CancelCauseFunc, n int)
 	return func() {
 		close(over)
 		if !first.Stop() {
-			cancel(nil) // ends a question that is under way
+			cancel(nil) // ends a question in progress
 			<-looked
 		}
 	}
 }
 
-// pauseFor waits for d, and reports false where over came first.
+// pauseFor waits for d, and returns false if over came first.
 func pauseFor(over <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -60,8 +60,8 @@ func pauseFor(over <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// isAtWork asks the server whether it works for a connection. One that can't say so, having no room
-// for the question, is taken for one that does.
+// isAtWork asks the server whether it is working for a connection. A server that can't answer,
+// because it has no room for the question, counts as working.
 func (s *Store) isAtWork(ctx context.Context, pid uint32) bool {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -72,7 +72,7 @@ func (s *Store) isAtWork(ctx context.Context, pid uint32) bool {
 	if err != nil {
 		return errors.As(err, &answer)
 	}
-	defer func() { _ = conn.Close(ctx) }() // nothing was written
+	defer func() { _ = conn.Close(ctx) }() // it has written nothing
 	works := false
 	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND state = 'active')", int64(pid)).Scan(&works)
 	return works || errors.As(err, &answer)

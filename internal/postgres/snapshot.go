@@ -12,25 +12,25 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// snapshotPage is how many rows are read and handed on at once.
+// snapshotPage is how many rows are read and passed on at once.
 const snapshotPage = 20_000
 
 // snapshotTime bounds each statement of a snapshot.
 const snapshotTime = 5 * time.Minute
 
-// snapshotSettings are those of a snapshot's transaction. The rows of a shard are found by the
-// index of the shard, and read in the order they have on the disk, with many reads under way; then
-// they are sorted. An index in the order of the names would be read one row at a time, each from
-// another place: a minute for a million rows that are not in memory. While load works the session
-// is idle, for as long as Redis takes.
+// snapshotSettings are the settings of a snapshot's transaction. The rows of a shard are found by
+// the shard's index, read in the order in which they are on the disk, with many reads at once, and
+// then sorted. An index in the order of the names would need a separate read for each row: a minute
+// for a million rows that are not in memory. While load works, the session is idle for as long as
+// Redis takes.
 const snapshotSettings = `SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'off', true),
 	set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true),
 	set_config('cursor_tuple_fraction', '1', true), set_config('work_mem', '64MB', true),
 	set_config('effective_io_concurrency', '64', true), set_config('idle_in_transaction_session_timeout', '2min', true)`
 
-// The two parts of a snapshot. $2 are items that are hot, and $3 says whether they are asked for or
-// the others. Items are left out while they are a draft's, with what holds there are of them; but
-// parked orders keep their units, whatever their item is.
+// The two parts of a snapshot. $2 are the hot items, and $3 says whether these are read or all
+// others. Items of drafts are left out with their holds. But parked orders keep their units,
+// whatever their item is.
 const (
 	snapshotItems = `SELECT s.item, s.total, s.open, s.sold, coalesce(e.parked, 0) FROM stock AS s
 		JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
@@ -45,12 +45,12 @@ const (
 		ORDER BY item, name`
 )
 
-// Snapshot implements seckill.StockStore. A snapshot is taken once an epoch: stock changes are
-// relayed from then on, and a second one would count those that are on their way.
+// Snapshot implements seckill.StockStore. A snapshot is taken only once in an epoch. After it stock
+// changes are relayed, and a second snapshot would count those on their way twice.
 func (s *Store) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID,
 	load func([]inventory.Stocked, []inventory.Entry) error) error {
 	what := fmt.Sprintf("read a snapshot of shard %d in epoch %d", ref.Shard, ref.Epoch)
-	if !s.calls.Enter() { // also for the time of load: Close waits for it
+	if !s.calls.Enter() { // held while load runs, so that Close waits for it
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.calls.Leave()
@@ -63,8 +63,8 @@ func (s *Store) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory
 	for i, item := range hot {
 		sn.hot[i] = int64(item)
 	}
-	// Before load is called the first time, a snapshot that met another transaction may begin
-	// again.
+	// Until load is called for the first time, a snapshot that conflicts with another transaction
+	// may begin again.
 	err = s.retry(ctx, what, func() error { return errors.Join(sn.begin(ctx), sn.failed(ctx)) })
 	if err == nil {
 		err = errors.Join(sn.read(ctx), sn.rollback(ctx))
@@ -72,7 +72,7 @@ func (s *Store) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory
 	return describe(what, err)
 }
 
-// snapshot is one that is being read.
+// snapshot is a snapshot that is being read.
 type snapshot struct {
 	*pipe
 	ref  inventory.Ref
@@ -81,8 +81,9 @@ type snapshot struct {
 	bad  bool // begin has failed
 }
 
-// begin pins the state that is read, and deletes the outbox rows that it counts. They are locked
-// until the end, so a relay that delivered one of them in an older epoch goes around it.
+// begin fixes the state that is read, and deletes the outbox rows that the state includes. They
+// stay locked until the end, so a relay that has delivered one of them in an older epoch leaves it
+// out.
 func (sn *snapshot) begin(ctx context.Context) error {
 	sn.bad = true
 	sn.exec(beginSnapshot)
@@ -113,7 +114,7 @@ func (sn *snapshot) failed(ctx context.Context) error {
 	return sn.rollback(ctx)
 }
 
-// read hands everything to load, hot items first, and commits.
+// read passes everything to load, hot items first, and commits.
 func (sn *snapshot) read(ctx context.Context) error {
 	parts := []bool{true, false}
 	if len(sn.hot) == 0 {
@@ -140,8 +141,8 @@ func (sn *snapshot) items(ctx context.Context, hot bool) error {
 		var item, total, open, sold, parked int64
 		err := rows.Scan(&item, &total, &open, &sold, &parked)
 		page = append(page, inventory.Stocked{
-			// A shard that forgot can have promised more than there is: then less than nothing is
-			// available.
+			// A shard that forgot its data can have promised more than there is: then the number of
+			// available units is negative.
 			Item: inventory.ItemID(item), Total: total, Available: total - open - sold - parked, Sold: sold,
 		})
 		return err
@@ -171,8 +172,8 @@ func (sn *snapshot) holds(ctx context.Context, hot bool) error {
 	})
 }
 
-// pages reads a query page by page. A session that stops in between is ended by the server, as it
-// is idle in its transaction.
+// pages reads a query page by page. If the process stops in between, the server ends the session,
+// because it is idle in a transaction.
 func (sn *snapshot) pages(ctx context.Context, text string, hot bool, scan func(pgx.Rows) error, page func() error) error {
 	sn.exec("DECLARE page NO SCROLL CURSOR FOR "+text, int32(sn.ref.Shard), sn.hot, hot)
 	for {

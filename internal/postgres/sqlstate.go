@@ -14,9 +14,9 @@ import (
 type Fault uint8
 
 // The faults. A record is never given up because of FaultWait or FaultAgain: the server was at
-// fault, or another transaction was quicker. FaultData names the content of what was written: the
-// same call fails for ever. FaultInvariant means that a rule of the tables would have been broken,
-// which the decisions of package seckill exclude: it is a bug, and must be seen.
+// fault, or another transaction was faster. FaultData means that the data itself is wrong: the same
+// call would fail for ever. FaultInvariant means that a rule of the tables would have been broken.
+// The decisions of package seckill exclude that, so it is a bug, and must be noticed.
 const (
 	FaultNone Fault = iota
 	FaultWait
@@ -45,17 +45,16 @@ func (f Fault) String() string { return [...]string{"none", "wait", "again", "da
 var states = map[string]Fault{
 	"22": FaultData,
 	"23": FaultData,
-	// Another transaction has made the same row since this one looked: the next try finds it.
+	// Another transaction has made the same row in the meantime: the next try finds it.
 	"23505": FaultAgain,
-	// A CHECK: L1, a quantity, a length. Nothing that is decided under the row's lock can break
-	// one.
+	// A CHECK: L1, a quantity, a length. Decisions under the row's lock can't break one.
 	"23514": FaultInvariant,
-	// A merchant or a shard that is gone: a restored database knows less than its callers. It comes
+	// A merchant or a shard is missing: a restored database knows less than its callers. It comes
 	// back.
 	"23503": FaultWait,
 	"40001": FaultAgain,
 	"40P01": FaultAgain,
-	// A server that may only read, as one that was the primary before a failover: see demoted.
+	// The server is read-only, for example a former primary after a failover: see demoted.
 	"25006": FaultAgain,
 	// The prepared statement is gone, and is prepared again.
 	"26000": FaultAgain,
@@ -86,7 +85,7 @@ func FaultOf(err error) Fault {
 	return FaultWait
 }
 
-// Codes that this package itself asks about.
+// The codes that this package itself checks.
 const (
 	insufficientPrivilege = "42501"
 	readOnlyTransaction   = "25006"
@@ -109,8 +108,8 @@ func isState(err error, codes ...string) bool {
 
 // Unreachable reports whether an error of Open or Migrate may pass by itself: the server can't be
 // reached, is starting up or shutting down, is out of connections, memory or disk, or the
-// connection broke. Nothing was done, and a later attempt may succeed. What the server says about
-// this process is none: a wrong password, no such database, a missing right.
+// connection broke. Nothing was done, and a later attempt may succeed. Errors about this process
+// are not of that kind: a wrong password, no such database, a missing right.
 func Unreachable(err error) bool {
 	var failed *pgconn.PgError
 	if errors.As(err, &failed) {

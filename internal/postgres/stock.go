@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// stockItem is an item whose totals are to change: its rows, in the order of its shards, all
+// stockItem is an item whose totals should change, with its rows in the order of its shards, all
 // locked.
 type stockItem struct {
 	activity  seckill.ActivityID
@@ -94,8 +94,7 @@ func (tx *transaction) addTotals(item inventory.ItemID, deltas map[inventory.Sha
 	}
 }
 
-// Restock implements seckill.StockStore. Units of a draft go on sale when it is published, with all
-// others.
+// Restock implements seckill.StockStore. Units of a draft go on sale when it is published.
 func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.Author) (total int64, replayed bool, err error) {
 	what := fmt.Sprintf("restock item %d", c.Item)
 	if c.Delta <= 0 {
@@ -197,7 +196,7 @@ type taken struct {
 }
 
 // queueTaken locks the shards' rows, and reads the rows of the holds. If a hold is buried after
-// that, its primary key conflicts, and the transaction begins again.
+// that, there is a conflict at the primary key, and the transaction begins again.
 func queueTaken(p *pipe, holds []seckill.Taken) *taken {
 	t := &taken{buried: make(map[string]bool)}
 	var shards []int32
@@ -216,7 +215,7 @@ func queueTaken(p *pipe, holds []seckill.Taken) *taken {
 	return t
 }
 
-// check reports why units can't be taken from their rows.
+// check returns the reason why units can't be taken from their rows, if there is one.
 func (t *taken) check(it *stockItem, holds []seckill.Taken, deltas map[inventory.ShardID]int64) error {
 	for i := range holds {
 		ref, hold := holds[i].Ref, holds[i].Hold.ID

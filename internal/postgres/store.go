@@ -23,7 +23,7 @@ var ErrClosed = errors.New("the store is closed")
 // of processes.
 type Store struct {
 	// Fixed after Open.
-	clock  func() time.Time // nil: the database's
+	clock  func() time.Time // nil means the database's
 	events bool             // steps of orders are kept
 	shards int              // of the installation
 	pool   *pgxpool.Pool
@@ -31,9 +31,8 @@ type Store struct {
 	patience time.Duration
 	log      *slog.Logger
 	weeks    *weeks
-	// parked holds a token for each call that keeps a connection while something else works, which
-	// may ask the store. There are fewer tokens than connections, so there is always one to wait
-	// for.
+	// parked has a token for each call that keeps a connection while another part works that may
+	// call the store. There are fewer tokens than connections, so one connection is always left.
 	parked chan struct{}
 
 	retries atomic.Int64
@@ -46,13 +45,13 @@ type Store struct {
 // was made.
 func (s *Store) ShardCount() int { return s.shards }
 
-// Stats are the store's counters since it was opened, and its present connections.
+// Stats are the store's counters since it was opened, and its current connections.
 type Stats struct {
-	Connections    int           // that are open
-	InUse          int           // of these
-	MaxConnections int           // that may be
-	Waits          int64         // for a connection, because all were in use
-	Waited         time.Duration // in all of them together
+	Connections    int           // open connections
+	InUse          int           // those of them that are in use
+	MaxConnections int           // the most that may be open
+	Waits          int64         // waits for a connection, because all were in use
+	Waited         time.Duration // the time of all these waits
 	Retries        int64         // transactions that conflicted with others and were tried again
 }
 
@@ -65,8 +64,8 @@ func (s *Store) Stats() Stats {
 	}
 }
 
-// keep acquires a connection for a call that keeps it while something else works. The caller calls
-// done, and has entered.
+// keep acquires a connection for a call that keeps it while another part works. The caller must
+// have entered, and must call done.
 func (s *Store) keep(ctx context.Context) (conn *pgxpool.Conn, done func(), err error) {
 	select {
 	case s.parked <- struct{}{}:
@@ -81,7 +80,7 @@ func (s *Store) keep(ctx context.Context) (conn *pgxpool.Conn, done func(), err 
 	return conn, func() { conn.Release(); <-s.parked }, nil
 }
 
-// Close waits for the calls under way and closes the connections. Closing twice is fine.
+// Close waits for the calls in progress and closes the connections. Closing twice is fine.
 func (s *Store) Close() error {
 	if s.calls.Close() {
 		s.pool.Close()
@@ -89,7 +88,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// read runs fn with a connection. Each statement of fn sees a state of its own.
+// read runs fn with a connection. Each statement of fn sees its own state.
 func (s *Store) read(ctx context.Context, what string, fn func(ctx context.Context, p *pipe) error) error {
 	if !s.calls.Enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
@@ -98,7 +97,7 @@ func (s *Store) read(ctx context.Context, what string, fn func(ctx context.Conte
 	return describe(what, s.query(ctx, what, fn))
 }
 
-// query is read within a call that has entered.
+// query is read for a call that has entered.
 func (s *Store) query(ctx context.Context, what string, fn func(ctx context.Context, p *pipe) error) error {
 	return s.retry(ctx, what, func() error {
 		conn, err := s.pool.Acquire(ctx)
@@ -110,7 +109,7 @@ func (s *Store) query(ctx context.Context, what string, fn func(ctx context.Cont
 	})
 }
 
-// readSnapshot runs the statements that fn queues on one state.
+// readSnapshot runs the statements that fn queues on one consistent state.
 func (s *Store) readSnapshot(ctx context.Context, what string, fn func(p *pipe)) error {
 	return s.read(ctx, what, func(ctx context.Context, p *pipe) error {
 		p.exec(beginRead)

@@ -12,13 +12,12 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// weeksAtOnce is how many partitions one statement looks into. A statement locks each of its
-// partitions and their indexes, so it bounds what a call needs of the server's lock table, however
-// many weeks there are.
+// weeksAtOnce is how many partitions one statement searches. A statement locks each of its
+// partitions and their indexes, so this bounds a call's part of the server's lock table.
 const weeksAtOnce = 8
 
-// eachWeeks calls fn with the partitions that there are, some at a time. Each call is a round trip
-// of its own, so that no more locks are held at once.
+// eachWeeks calls fn with the existing partitions, some at a time. Each call is a separate round
+// trip, so that no more locks are held at once.
 func eachWeeks(ctx context.Context, p *pipe, fn func(weeks []int32) error) error {
 	var weeks []int32
 	p.each(func(rows pgx.Rows) error {
@@ -39,7 +38,7 @@ func eachWeeks(ctx context.Context, p *pipe, fn func(weeks []int32) error) error
 }
 
 // due has the orders of shards whose time is over, oldest first in each shard. now() is the
-// statement's begin: never too early.
+// beginning of the statement, so it is never too late.
 const due = `SELECT o.week, o.id, o.pay_by FROM unnest($1::int[]) AS s (shard) CROSS JOIN LATERAL (
 		SELECT week, id, pay_by FROM orders WHERE week = ANY($2) AND orders.shard = s.shard
 			AND state = 'pending_payment' AND pay_by < coalesce($3, now()) AND item <> ALL($4) AND activity <> ALL($6)
@@ -78,7 +77,7 @@ func (s *Store) findDue(ctx context.Context, shards []int32, without []int64, he
 	return all[:min(limit, len(all))], nil
 }
 
-// timeOutRounds bounds how often TimeOut looks for others when all that it found was locked.
+// timeOutRounds bounds how often TimeOut looks for more orders when all that it found were locked.
 const timeOutRounds = 4
 
 // TimeOut implements seckill.OrderStore. It leaves out orders whose rows another transaction has
@@ -108,7 +107,7 @@ func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, held []
 	return count, nil
 }
 
-// timeOut times orders out, and returns the items of those whose stock rows are locked.
+// timeOut times out orders, and returns the items whose stock rows are locked.
 func (s *Store) timeOut(ctx context.Context, list []dueOrder) (count int, locked []int64, err error) {
 	ids := make([]seckill.OrderID, len(list))
 	pl := places{ids: make(map[int32][]string)}
@@ -159,7 +158,7 @@ func shardColumn(shards []inventory.ShardID) []int32 {
 	return column
 }
 
-// testTime is what stands in for now() in tests, NULL otherwise.
+// testTime replaces now() in tests; otherwise it is NULL.
 func (s *Store) testTime() any {
 	if s.clock == nil {
 		return nil

@@ -23,12 +23,12 @@ const (
 
 // pipe queues statements for a connection, and sends them in one round trip. The server runs them
 // one after another, each on a snapshot of its own unless the transaction says otherwise: a
-// statement behind one that waited for a lock sees what the lock's last holder has committed. After
-// an error the rest is skipped.
+// statement that follows a wait for a lock sees what the lock's last holder has committed. After an
+// error the rest is skipped.
 type pipe struct {
 	conn     *pgx.Conn
 	batch    *pgx.Batch
-	patience time.Duration // how long a flush waits for an answer until it asks whether there will be one
+	patience time.Duration // how long a flush waits for an answer before it asks whether one will come
 	store    *Store
 }
 
@@ -41,7 +41,7 @@ func (p *pipe) takesLong(d time.Duration) {
 	p.exec("SELECT set_config('statement_timeout', $1, true)", strconv.FormatInt(d.Milliseconds(), 10))
 }
 
-// exec queues a statement of which nothing is asked.
+// exec queues a statement without a result.
 func (p *pipe) exec(text string, args ...any) { p.batch.Queue(text, args...) }
 
 // each queues a query; scan is called for every row, at the next flush.
@@ -58,7 +58,7 @@ func eachRow(rows pgx.Rows, scan func(rows pgx.Rows) error) error {
 	return rows.Err()
 }
 
-// lock is each for a query that takes rows of stock. Rows that are locked for too long give
+// lock is each for a query that locks stock rows. If a row stays locked too long, it returns
 // ErrLocked.
 func (p *pipe) lock(scan func(rows pgx.Rows) error, text string, args ...any) {
 	p.batch.Queue(text, args...).Query(func(rows pgx.Rows) error {
@@ -70,7 +70,7 @@ func (p *pipe) lock(scan func(rows pgx.Rows) error, text string, args ...any) {
 	})
 }
 
-// count queues a statement; n becomes how many rows it changed, at the next flush.
+// count queues a statement; at the next flush, n becomes the number of rows that it changed.
 func (p *pipe) count(n *int64, text string, args ...any) {
 	p.batch.Queue(text, args...).Exec(func(tag pgconn.CommandTag) error {
 		*n = tag.RowsAffected()
@@ -78,8 +78,8 @@ func (p *pipe) count(n *int64, text string, args ...any) {
 	})
 }
 
-// flush sends what is queued, and returns when all of it was answered. It returns errSilent where
-// the connection is dead, see watch.
+// flush sends what is queued, and returns after all answers. If the connection is dead, it returns
+// errSilent: see watch.
 func (p *pipe) flush(ctx context.Context) error {
 	if p.batch.Len() == 0 {
 		return nil
@@ -123,12 +123,12 @@ func (p *pipe) change(ctx context.Context, text string, args ...any) (int64, err
 	return n, p.flush(ctx)
 }
 
-// rollbackTimeout bounds a ROLLBACK, which never has to wait for a lock. A connection that can't do
-// it in time is not used again.
+// rollbackTimeout bounds a ROLLBACK, which never waits for a lock. A connection that is too slow
+// for it is not used again.
 const rollbackTimeout = time.Second
 
-// rollback ends a transaction that did not end by itself, also when ctx has ended. Where that fails
-// the pool drops the connection, and the server rolls back.
+// rollback ends a transaction that has not ended, even after ctx has ended. If that fails, the pool
+// drops the connection, and the server rolls back.
 func (p *pipe) rollback(ctx context.Context) error {
 	if p.conn.IsClosed() || p.conn.PgConn().TxStatus() == 'I' {
 		return nil
@@ -139,19 +139,19 @@ func (p *pipe) rollback(ctx context.Context) error {
 	return err
 }
 
-// transaction is a write under way. What is queued when its function returns goes with the commit,
-// in one round trip.
+// transaction is a write in progress. Statements that are still queued when its function returns
+// are sent with the commit, in one round trip.
 type transaction struct {
 	*pipe
 	clock   func() time.Time // nil: the database's
 	events  bool             // steps of orders are kept
-	now     time.Time        // one reading of the clock, taken where readClock stands among the statements
-	version int64            // of the catalog, once lockCatalog was flushed
+	now     time.Time        // one reading of the clock, at the place of readClock among the statements
+	version int64            // the catalog's version, after the flush of lockCatalog
 	raised  bool             // version was raised
 }
 
-// readClock queues a reading of the clock. It stands behind the statements that take locks, so that
-// of two transactions that meet the later one has the later time.
+// readClock queues a reading of the clock. It comes after the statements that take locks, so that
+// of two conflicting transactions the later one has the later time.
 func (tx *transaction) readClock() {
 	tx.each(func(rows pgx.Rows) error {
 		if err := rows.Scan(&tx.now); err != nil {
@@ -165,7 +165,7 @@ func (tx *transaction) readClock() {
 	}, "SELECT clock_timestamp()")
 }
 
-// toMicros returns a time as the database keeps it.
+// toMicros returns a time with the precision of the database.
 func toMicros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // write runs fn in a transaction, and again if the transaction conflicted with others. Errors are
@@ -179,7 +179,7 @@ func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Cont
 	return describe(what, s.transact(ctx, what, fn))
 }
 
-// transact is write within a call that has entered.
+// transact is write for a call that has entered.
 func (s *Store) transact(ctx context.Context, what string, fn func(context.Context, *transaction) error) error {
 	return s.retry(ctx, what, func() error { return s.try(ctx, fn) })
 }
@@ -191,7 +191,7 @@ func (s *Store) try(ctx context.Context, fn func(context.Context, *transaction) 
 	}
 	defer conn.Release()
 	tx := &transaction{pipe: s.newPipe(conn.Conn()), clock: s.clock, events: s.events}
-	// Also when fn panics: the panic goes on, the transaction does not.
+	// This also happens when fn panics: the panic goes on, but the transaction doesn't.
 	defer func() { err = errors.Join(err, tx.rollback(ctx)) }()
 	tx.exec(begin)
 	if err := fn(ctx, tx); err != nil {
@@ -201,8 +201,8 @@ func (s *Store) try(ctx context.Context, fn func(context.Context, *transaction) 
 	return tx.flush(ctx)
 }
 
-// commit queues the commit, which must be one: the server answers that of a failed transaction with
-// a ROLLBACK.
+// commit queues the commit, and checks the answer: the server answers the commit of a failed
+// transaction with a ROLLBACK.
 func (p *pipe) commit() {
 	p.batch.Queue(commit).Exec(func(tag pgconn.CommandTag) error {
 		if tag.String() != commit {
@@ -217,15 +217,15 @@ const (
 	firstPause = 2 * time.Millisecond
 )
 
-// retry calls f until it succeeds, fails for good, or has failed too often.
+// retry calls f until it succeeds, fails finally, or has failed too often.
 func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 	for try, pause := 1, firstPause; ; try, pause = try+1, 2*pause {
 		err := f()
 		s.noteRefusal(err)
 		if isState(err, readOnlyTransaction) {
-			// The connections there are lead to a server that may only read, as one that was the
-			// primary before a failover. New ones, of a URL that names the others and asks for
-			// target_session_attrs=read-write, don't.
+			// The open connections lead to a read-only server, such as a former primary after a
+			// failover. New connections don't, if the URL names the other servers and has
+			// target_session_attrs=read-write.
 			s.pool.Reset()
 		}
 		fault := FaultOf(err)
@@ -237,7 +237,7 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 		}
 		s.retries.Add(1)
 		s.log.DebugContext(ctx, "transaction tried again", "what", what, "try", try, "err", err)
-		timer := time.NewTimer(pause/2 + rand.N(pause)) // except those that it has already
+		timer := time.NewTimer(pause/2 + rand.N(pause)) // not all transactions retry at the same time
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -13,25 +13,25 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// strays is the partition of orders whose item is not known: there is no week to be had. An order
-// moves to its item's week when it is opened, so nothing here is open or sold.
+// strays is the partition of orders whose item is not known, so that they have no week. An order
+// moves to its item's week when it is opened, so no order here is open or sold.
 const strays int32 = 0
 
 const (
 	secondsOfWeek = 7 * 24 * 60 * 60
-	// weeksAhead bounds how many partitions there are: a sale that ends later shares the last one.
+	// weeksAhead bounds how many partitions there are: sales that end later share the last one.
 	weeksAhead = 60
 )
 
-// weekOf returns the partition of a sale that is made now and is to end at ends.
+// weekOf returns the partition of a sale that is made now and will end at ends.
 func weekOf(ends, now time.Time) int32 {
 	this := now.Unix() / secondsOfWeek
 	return int32(min(max(ends.Unix()/secondsOfWeek, this), this+weeksAhead))
 }
 
 // home is the remembered data of an item. week names the partition of its orders; it is fixed when
-// the item is made. limited says whether its buyers had a limit when it was read; it is only a
-// hint.
+// the item is made. limited says whether the item had a limit per buyer when it was read; it is
+// only a hint.
 type home struct {
 	week    int32
 	limited bool
@@ -40,8 +40,8 @@ type home struct {
 // weeks remembers the homes of items.
 type weeks struct {
 	mu sync.Mutex
-	// Guarded by mu. Both have at most maxWeeks. What is asked for moves to young; when that is
-	// full it becomes old, and the old one is forgotten (L8).
+	// Guarded by mu. Both have at most maxWeeks. Items that are asked for move to young. When young
+	// is full it becomes old, and the former old is forgotten (L8).
 	young, old map[inventory.ItemID]home
 }
 
@@ -50,7 +50,7 @@ const maxWeeks = 1 << 17
 
 func newWeeks() *weeks { return &weeks{young: make(map[inventory.ItemID]home)} }
 
-// known returns the homes of those items that it knows, and the others.
+// known returns the remembered homes of items, and the items without one.
 func (w *weeks) known(items []inventory.ItemID) (found map[inventory.ItemID]home, missing []int64) {
 	found = make(map[inventory.ItemID]home, len(items))
 	w.mu.Lock()
@@ -71,7 +71,7 @@ func (w *weeks) known(items []inventory.ItemID) (found map[inventory.ItemID]home
 	return found, missing
 }
 
-// add remembers an item. The caller has mu.
+// add remembers an item. The caller holds mu.
 func (w *weeks) add(id inventory.ItemID, h home) {
 	if len(w.young) >= maxWeeks {
 		w.old, w.young = w.young, make(map[inventory.ItemID]home)
@@ -115,8 +115,8 @@ func (s *Store) homesOf(ctx context.Context, p *pipe, items []inventory.ItemID) 
 	return found, nil
 }
 
-// places says where orders are looked for: the home of each item, and the ids by week. Among the
-// strays is looked for all of them.
+// places says where to look for orders: the home of each item, and the ids by week. All ids are
+// also looked for among the strays.
 type places struct {
 	homes map[inventory.ItemID]home
 	ids   map[int32][]string
@@ -152,17 +152,17 @@ func (s *Store) placesOf(ctx context.Context, p *pipe, ids []seckill.OrderID) (p
 }
 
 // week returns the partition of new orders of an item.
-func (pl places) week(item inventory.ItemID) int32 { return pl.homes[item].week } // strays, if unknown
+func (pl places) week(item inventory.ItemID) int32 { return pl.homes[item].week } // the strays, if the item is unknown
 
-// inOrder iterates over a map in the order of its keys: transactions that take their locks in one
-// order can't block each other for ever.
+// inOrder iterates over a map in the order of its keys. If all transactions take their locks in
+// this order, they can't deadlock.
 func inOrder[K interface {
 	~int32 | ~uint16 | ~uint32 | ~string
 }, V any](m map[K]V) []K {
 	return slices.Sorted(maps.Keys(m))
 }
 
-// queueHomes queues the reading of items' homes, whatever is remembered of them.
+// queueHomes queues the reading of items' homes, even of remembered ones.
 func queueHomes(p *pipe, items []int64) map[inventory.ItemID]home {
 	homes := make(map[inventory.ItemID]home)
 	p.each(func(rows pgx.Rows) error {

@@ -5,9 +5,9 @@
 //	go p.Run(ctx)
 //	p.Results() // the last result of each step
 //
-// It promises that a probe ends within Config.Patience, that a step that fails leaves the next one
-// a chance, and that a refusal is told from a failure: a sale that was stopped is not one that
-// fails. It doesn't know what is behind the listener, nor who reads its results.
+// It promises that a probe ends within Config.Patience, that the other steps are tried after one
+// has failed, and that refusals are distinguished from failures: a stopped sale is not a failing
+// one. It doesn't know what is behind the listener, nor who reads its results.
 package probe
 
 import (
@@ -47,7 +47,7 @@ type Outcome string
 // The outcomes.
 const (
 	OK      Outcome = "ok"
-	Refused Outcome = "refused" // the listener decided so: a switch, a limit, too much to do
+	Refused Outcome = "refused" // the listener decided to refuse: a switch, a limit, or overload
 	Failed  Outcome = "failed"
 )
 
@@ -59,7 +59,8 @@ type Config struct {
 	Key      string
 	Activity string // as it stands in a path
 	SKU      string
-	// Users is the number of buyers' names that take turns: the buyer decides which shard is asked.
+	// Users is how many names of buyers are used in turn, because the buyer's name decides which
+	// shard is asked.
 	Users int
 	// Missing is the problem code for an unknown order. Refusals are the codes that are decisions,
 	// not failures.
@@ -123,7 +124,8 @@ func (p *Prober) Run(ctx context.Context) {
 	}
 }
 
-// Round probes once, on a new connection, so that it also finds a listener that accepts none.
+// Round probes once, on a new connection, so that it also notices when the listener accepts no
+// connections.
 func (p *Prober) Round(ctx context.Context) {
 	if p.cfg.Skip() {
 		p.mu.Lock()

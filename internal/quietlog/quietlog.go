@@ -1,4 +1,4 @@
-// Package quietlog logs what outsiders can provoke, at a bounded rate.
+// Package quietlog logs messages that outsiders can cause, at a bounded rate.
 //
 //	const (
 //		kindPanic = iota
@@ -13,8 +13,8 @@
 //
 // It promises at most one message of a kind in Pause, and that each message left out is counted: in
 // the next one of its kind, and in LeftOut. It does not choose among messages: the first one after
-// the pause is written. A caller makes its message only after May has said yes, so a refusal costs
-// no allocation.
+// the pause is written. A caller should make its message only after May has returned true, so that
+// a message that is left out costs no allocation.
 package quietlog
 
 import (
@@ -28,7 +28,7 @@ const Pause = 10 * time.Second
 
 // Log is a logger with a pause for each kind of message. It is safe for concurrent use.
 type Log struct {
-	Log *slog.Logger // the target of a message after May has said yes
+	Log *slog.Logger // where a message goes after May has returned true
 
 	since time.Time // fixed
 	kinds []kind    // fixed
@@ -38,10 +38,10 @@ type Log struct {
 type kind struct {
 	next    atomic.Int64 // when it may be written again, in nanoseconds after since
 	leftOut atomic.Uint64
-	total   atomic.Uint64 // messages left out, ever
+	total   atomic.Uint64 // all messages that were left out
 }
 
-// New returns a log of so many kinds of messages, numbered from 0. now is the time of its start.
+// New returns a Log for that many kinds of messages, numbered from 0. now is the time of its start.
 func New(log *slog.Logger, kinds int, now time.Time) *Log {
 	l := &Log{Log: log, since: now, kinds: make([]kind, kinds)}
 	for i := range l.kinds {

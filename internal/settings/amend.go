@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Amendment is a change of a document that was made while the database was away. It is in force on
-// top of the newest version that a node has, and is recorded, as a version of its own, when the
-// database is back.
+// Amendment is a change of a document that was made while the database couldn't be reached. It is
+// in force on top of the newest version that a node has, and is recorded, as a version of its own,
+// when the database is back.
 type Amendment struct {
 	ID       string          `json:"id"` // random
 	Document string          `json:"document"`
@@ -21,7 +21,7 @@ type Amendment struct {
 	Body     json.RawMessage `json:"body"` // the change, in the form of the document's part
 }
 
-// ErrRecorded is Part.Amend's answer where a document has the amendment already.
+// ErrRecorded is the answer of Part.Amend if a document has the amendment already.
 var ErrRecorded = errors.New("the amendment is recorded already")
 
 // MaxAmendments is how many amendments of all documents may wait to be recorded.
@@ -30,20 +30,20 @@ const MaxAmendments = 64
 // ErrTooManyAmendments means that no further amendment is accepted until some are recorded.
 var ErrTooManyAmendments = errors.New("too many changes wait to be recorded")
 
-// Board has notes that nodes leave for one another while the database is away; *inventory.Stock
-// implements it in Redis. Notes are lost with the Redis, so a node pins the notes that it needs
-// again. Methods are safe for concurrent use.
+// Board has records that nodes leave for one another while the database can't be reached;
+// *inventory.Stock implements it in Redis. Notes are lost with the Redis, so a node pins the
+// records that it needs again. Methods are safe for concurrent use.
 type Board interface {
-	// Pin leaves a note under a name, in place of one that was there.
+	// Pin stores a note under a name, and replaces an earlier one.
 	Pin(ctx context.Context, board, name, text string) error
-	// Unpin takes notes off.
+	// Unpin removes notes.
 	Unpin(ctx context.Context, board string, names ...string) error
 	// Notes returns all notes by their names.
 	Notes(ctx context.Context, board string) (map[string]string, error)
 }
 
-// The boards: the amendments by their ids, and what each node that enforces has in force, by its
-// instance.
+// The boards: one has the amendments by their ids, the other has the versions of each enforcing
+// node by its instance.
 const (
 	boardAmendments = "amendments"
 	boardNodes      = "nodes"
@@ -64,7 +64,7 @@ func sortAmendments(all []Amendment) {
 }
 
 // amended returns the document with the amendments of it that aren't in it yet, their ids, and the
-// ids of those that are over: they are in it, or the part finds them wrong.
+// ids of those that are done: they are in it, or the part refuses them.
 func (w *Watcher) amended(part Part, base Document, all []Amendment) (d Document, applied, recorded []string) {
 	d = base
 	for i := range all {
@@ -87,8 +87,8 @@ func (w *Watcher) amended(part Part, base Document, all []Amendment) (d Document
 	return d, applied, recorded
 }
 
-// record writes the amendments into the database, oldest first, each as a version of its own. Where
-// another node does the same, one of the two writes it and the other one sees that.
+// record writes the amendments into the database, oldest first, each as a version of its own. If
+// another node does the same, one of the two writes it and the other one notices.
 func (w *Watcher) record(ctx context.Context) error {
 	w.mu.Lock()
 	waiting := slices.Clone(w.amendments)
@@ -113,7 +113,7 @@ func (w *Watcher) recordOne(ctx context.Context, part Part, a *Amendment) error 
 			return err
 		}
 		body, err := part.Amend(d.Body, *a)
-		if err != nil { // recorded, or wrong: then it isn't in force either
+		if err != nil { // it is recorded, or wrong and not in force
 			return nil
 		}
 		err = w.store.PutSettings(ctx, Document{d.Name, d.Version + 1, newID(), body}, a.Author)
@@ -130,7 +130,7 @@ func (w *Watcher) recordOne(ctx context.Context, part Part, a *Amendment) error 
 
 // boardAnswer is the board's answer.
 type boardAnswer struct {
-	notes map[string]string // the amendments; nil where the board couldn't be asked
+	notes map[string]string // the amendments; nil if the board couldn't be asked
 	roll  map[string]string // the nodes, by instance
 	err   error
 }
@@ -183,7 +183,7 @@ func (w *Watcher) askBoard(ctx context.Context) (a boardAnswer) {
 	return a
 }
 
-// succeed takes off what earlier processes of this one's name have left on the board.
+// succeed removes what earlier processes with this one's name have left on the board.
 func (w *Watcher) succeed(ctx context.Context, roll map[string]string) error {
 	var old []string
 	for instance, node := range rollOf(roll) {
@@ -238,7 +238,7 @@ func (w *Watcher) takeBoard(a boardAnswer) bool {
 	return w.amend(fresh)
 }
 
-// rollOf returns the names of the nodes that the board has notes of, by instance.
+// rollOf returns the names of the nodes that have notes on the board, by instance.
 func rollOf(notes map[string]string) map[string]string {
 	roll := make(map[string]string, len(notes))
 	for instance, text := range notes {

@@ -130,7 +130,7 @@ func TestAmend_OverTheBoard(t *testing.T) {
 		if got.Recorded || got.Applied != 3 || got.Nodes != 3 || got.Version != 1 || len(got.Lagging) != 0 {
 			t.Errorf("amended: %+v", got)
 		}
-		if got.String() != "in force on all 3 gateways; not recorded yet, since the database is away" {
+		if got.String() != "in force on all 3 gateways; not recorded yet, because the database can't be reached" {
 			t.Errorf("said: %s", got.String())
 		}
 		if took := time.Since(began); took > 500*time.Millisecond {
@@ -195,7 +195,7 @@ func TestAmend_OnOneNode(t *testing.T) {
 	})
 }
 
-// The board forgets with its Redis. What was amended stays, and is pinned again.
+// The board forgets with its Redis. The amendments stay, and are pinned again.
 func TestAmend_SurvivesAnEmptiedBoard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)

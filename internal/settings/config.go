@@ -6,18 +6,17 @@ import (
 	"time"
 )
 
-// Config is a watcher's.
+// Config is the configuration of a watcher.
 type Config struct {
-	// Node names this process for people; a new process of the same name takes the place of one
-	// that died.
+	// Node names this process for people; a new process replaces a dead one of the same name.
 	Node string
 	// Enforces means that this process enforces the settings: it is a gateway.
 	Enforces bool
-	// Path is the file that keeps the documents that were in force last; "" keeps none.
+	// Path is the file that keeps the documents that were last in force; "" keeps none.
 	Path string
-	// Poll is the longest time between two looks at the database. 200 ms by default: with the call
-	// itself and the application a change is in force well within the second that is promised. Each
-	// look is spread by a fifth, so that nodes that started together don't ask together.
+	// Poll is the longest time between two looks at the database. 200 ms by default: with the time
+	// for the call and for applying it, a change is in force well within the promised second. The
+	// pause varies by a fifth, so that nodes that started together don't ask at the same time.
 	Poll time.Duration
 	// Timeout bounds one look; 1 s by default.
 	Timeout time.Duration
@@ -36,10 +35,10 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("settings: a node needs a name"))
 	}
 	if c.Poll < 0 || c.Poll > maxPoll {
-		errs = append(errs, fmt.Errorf("settings: poll must be at most %v, for a change to be in force within a second", maxPoll))
+		errs = append(errs, fmt.Errorf("settings: poll must be at most %v, so that a change is in force within a second", maxPoll))
 	}
 	if c.Timeout < 0 || c.Timeout > AliveFor {
-		errs = append(errs, fmt.Errorf("settings: timeout must be at most %v, or a slow look would pass for a dead node", AliveFor))
+		errs = append(errs, fmt.Errorf("settings: timeout must be at most %v, because a slow look must not make a node seem dead", AliveFor))
 	}
 	return errors.Join(errs...)
 }

@@ -5,17 +5,17 @@
 // is ever rewritten. What a document means is known to the parts that apply it. Every node runs a
 // Watcher. It asks for newer versions at least four times a second, and at once when it is nudged,
 // with the same call that says which versions it runs. So a change is in force within a second,
-// also where nobody nudges, and whoever makes one (Publish) can say on how many nodes it is.
+// even without a nudge, and Publish can say on how many nodes it is in force.
 //
 // It promises:
-//   - A version is in force as a whole or not at all. One that a part refuses, or panics on, leaves
-//     the one before it in force, and the node says which it refused.
-//   - What was in force last is kept on disk, and is in force again after a start for which the
-//     database is away.
-//   - Two changes of one version never both succeed.
-//   - What ends at a time ends on every node at that time of the database's clock, with nobody's
-//     help; no two machines' clocks are compared.
+//   - A version is in force as a whole or not at all. If a part refuses a version, or panics, the
+//     version before stays in force, and the node reports which one it refused.
+//   - The last documents in force are kept on disk. If the database can't be reached at a start,
+//     they are in force again.
+//   - Two changes on top of one version never both succeed.
+//   - A setting with an end ends on every node at that time of the database's clock, without any
+//     message. No clocks of two machines are compared.
 //
-// It doesn't promise that a change reaches a node that is cut off: such a node goes on with what it
-// has, and is named.
+// It doesn't promise that a change reaches a node that is cut off. Such a node goes on with what it
+// has, and Publish names it.
 package settings

@@ -22,7 +22,7 @@ type kept struct {
 }
 
 type keptContent struct {
-	Offset     time.Duration // of the database's clock, so that what ends then ends then also while it can't be asked
+	Offset     time.Duration // of the database's clock, so that ends are on time even while it can't be asked
 	Documents  []keptDocument
 	Amendments []Amendment // that wait to be recorded
 }
@@ -37,7 +37,7 @@ type keptDocument struct {
 // maxKept bounds the file that is read, in bytes: the documents have at most a megabyte each.
 const maxKept = 8 << 20
 
-// restore reads the documents that were in force last, and reports whether there was a valid file.
+// restore reads the documents that were last in force, and reports whether there was a valid file.
 func (w *Watcher) restore() (documents map[string]Document, ok bool) {
 	if w.cfg.Path == "" {
 		return nil, false
@@ -105,7 +105,7 @@ func (w *Watcher) keep() {
 	}
 }
 
-// writeKept replaces the file: a reader, or a process that dies, meets the old one or the new one.
+// writeKept replaces the file. A reader, or a process that dies, finds the old file or the new one.
 func writeKept(path string, content *keptContent) error {
 	inner, err := json.Marshal(content)
 	if err != nil {

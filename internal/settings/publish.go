@@ -21,23 +21,23 @@ type Publisher struct {
 	// NudgeCatalog, if set, makes all nodes look for a newer catalog now, and report that.
 	NudgeCatalog func()
 	// Took, if set, is called with the time until a change was in force on every gateway that is
-	// alive; all is false if that took longer than Wait.
+	// alive; all is false if it took longer than Wait.
 	Took func(d time.Duration, all bool)
 	// Wait bounds how long Publish waits for the nodes; the contract says one second.
 	Wait time.Duration
 }
 
-// Published is a change that was made, and where it is in force.
+// Published is a change that was made, and the nodes on which it is in force.
 type Published struct {
 	Version  int64
 	Recorded bool     // it is in the database; otherwise it is an amendment of that version
 	Applied  int      // nodes that have it in force
-	Nodes    int      // nodes there are that enforce; 0 is an error of the installation
+	Nodes    int      // known gateways; 0 is an error of the installation
 	Lagging  []string // the others, by name: behind, silent, or refusing it; never nil
-	Why      []string // of each that lags, why
+	Why      []string // the reason for each node that lags
 }
 
-// String tells where it is in force, for people.
+// String says on which nodes it is in force, for people.
 func (p *Published) String() string {
 	var b strings.Builder
 	switch {
@@ -54,12 +54,12 @@ func (p *Published) String() string {
 		}
 	}
 	if !p.Recorded {
-		b.WriteString("; not recorded yet, since the database is away")
+		b.WriteString("; not recorded yet, because the database can't be reached")
 	}
 	return b.String()
 }
 
-// lag notes a node that lags.
+// lag records a node that lags.
 func (p *Published) lag(node, why string) {
 	i, _ := slices.BinarySearch(p.Lagging, node)
 	p.Lagging, p.Why = slices.Insert(p.Lagging, i, node), slices.Insert(p.Why, i, why)
@@ -174,7 +174,7 @@ func (p *Publisher) look(ctx context.Context, name string, made Version) (Publis
 }
 
 // count says where a version, or the newest one, is in force; pending is how many nodes may still
-// be on their way to it.
+// apply it.
 func count(name string, made, newest Version, members []Member) (out Published, pending int) {
 	out = Published{Version: made.Number, Recorded: true, Lagging: []string{}}
 	for i := range members {
@@ -200,12 +200,12 @@ func count(name string, made, newest Version, members []Member) (out Published, 
 }
 
 // ErrNoWay means that a change can't be made: neither the database nor the board can be reached,
-// and this node enforces nothing.
+// and this node is no gateway.
 var ErrNoWay = errors.New("neither the database nor Redis can be asked, and this process is no gateway")
 
-// Amend makes a change while the database is away: through the board on all nodes, or, if that is
-// away too, on this node alone. It is recorded when the database is back. It returns as Publish
-// does.
+// Amend makes a change while the database can't be reached: through the board on all nodes, or, if
+// the board can't be reached either, on this node alone. It is recorded when the database is back.
+// It returns the same as Publish.
 func (p *Publisher) Amend(ctx context.Context, name string, body []byte, by Author) (Published, error) {
 	if p.Watcher == nil || p.Board == nil {
 		return Published{}, ErrNoWay
@@ -251,7 +251,7 @@ func (p *Publisher) lookAtBoard(ctx context.Context, version int64, id string) (
 			out.Applied++
 			continue
 		}
-		out.lag(n.Node, "it has not said that it has this change in force")
+		out.lag(n.Node, "it has not reported that it has this change in force")
 		pending++
 	}
 	return out, pending, nil
@@ -269,13 +269,13 @@ func (w *Watcher) alone(version int64) Published {
 	for instance, node := range w.roll {
 		if instance != w.instance {
 			out.Nodes++
-			out.lag(node, "it can't be asked: Redis is away too; change it there as well")
+			out.lag(node, "it can't be asked, because Redis can't be reached; make the change there as well")
 		}
 	}
 	return out
 }
 
-// Remove forgets a node by its name, in the database and on the board; ErrNoMember where there is
+// Remove forgets a node by its name, in the database and on the board; ErrNoMember if there is
 // none.
 func (p *Publisher) Remove(ctx context.Context, node string, by Author) error {
 	if err := p.Store.RemoveMember(ctx, node, by); err != nil {

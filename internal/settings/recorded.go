@@ -14,8 +14,8 @@ import (
 const secretMember = "secret"
 
 // Recorded returns the bodies before and after a change as the record of changes has them: without
-// secrets. A mark stands for each secret. It shows only whether both sides have the same secret: it
-// is an HMAC with a key that is not kept.
+// secrets. Each secret is replaced by a mark, which shows only whether both sides have the same
+// secret. It is an HMAC with a key that is thrown away.
 func Recorded(before, after []byte) (was, is string, err error) {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails
@@ -41,7 +41,7 @@ func Recorded(before, after []byte) (was, is string, err error) {
 	return out[0], out[1], nil
 }
 
-// markSecrets puts marks in the place of secrets.
+// markSecrets replaces secrets by marks.
 func markSecrets(value any, key []byte) {
 	switch v := value.(type) {
 	case []any:

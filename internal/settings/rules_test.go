@@ -287,7 +287,7 @@ func TestWatcher_Leaves(t *testing.T) {
 	}
 }
 
-// A question that comes while one is under way is asked when that is answered.
+// A question that comes while one is in progress is asked when that is answered.
 func TestAsking(t *testing.T) {
 	asked := 0
 	a := newAsking(func(context.Context) int { asked++; return asked })

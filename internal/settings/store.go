@@ -15,7 +15,7 @@ const (
 	Webhooks = "webhooks"
 )
 
-// ErrConflict means that the changed version isn't the newest any more.
+// ErrConflict means that the changed version is no longer the newest one.
 var ErrConflict = errors.New("changed by somebody else in the meantime")
 
 // Names returns the names of all documents.
@@ -47,12 +47,11 @@ var ErrNoMember = errors.New("no such node is known")
 type Author struct {
 	Actor   string
 	Token   string // the id of the admin token
-	Address string // from where
+	Address string // the client's address
 	Reason  string
 }
 
-// Versions is a version for each document, by name. A document that isn't in it is at the zero
-// version.
+// Versions is a version for each document, by name. A missing document is at the zero version.
 type Versions map[string]Version
 
 // Beat is a node's report about itself. Instance is different in every process; Node names it for
@@ -60,11 +59,11 @@ type Versions map[string]Version
 type Beat struct {
 	Instance string
 	Node     string
-	Enforces bool            // it is a gateway: a change isn't in force before it is there
+	Enforces bool            // it is a gateway: a change isn't in force everywhere before it is there
 	Applied  Versions        // in force
 	Rejected Versions        // newest that was refused
 	Seen     Versions        // newest that is known here, refused ones included
-	Status   json.RawMessage // how it does, for people; nil says nothing
+	Status   json.RawMessage // its state, for people; nil says nothing
 }
 
 // Update is the answer to a Beat.
@@ -72,7 +71,7 @@ type Update struct {
 	Now       time.Time  // the database's clock
 	Nodes     int        // that enforce and are alive, this one included if it does
 	Drain     bool       // a person has asked this node to take no new buyers
-	Documents []Document // documents whose newest version differs from the one in Seen; the zero version if it doesn't exist any more
+	Documents []Document // documents whose newest version differs from the one in Seen; the zero version for one that no longer exists
 }
 
 // News returns the newest documents that a node with the versions seen doesn't have yet. The stores
@@ -102,7 +101,7 @@ type Member struct {
 	Rejected Versions
 	Drain    bool            // a person has asked it to take no new buyers
 	Silent   time.Duration   // since its last report, on the database's clock
-	Status   json.RawMessage // as it said last; nil where nothing is known
+	Status   json.RawMessage // its last report; nil if there is none
 }
 
 // KindNode is the kind of the change records of RemoveMember and DrainMember; their key is the
@@ -113,7 +112,7 @@ const KindNode = "node"
 func MemberRecord(drain bool) string { return fmt.Sprintf(`{"drain":%v}`, drain) }
 
 // AliveFor is how long a silent node counts as alive. After that it is still known, because it may
-// be cut off and still serve. A node that stops in order leaves the list. A new node of the same
+// be cut off and still serve. A node that stops cleanly leaves the list. A new node of the same
 // name replaces a silent one.
 const AliveFor = 1500 * time.Millisecond
 
@@ -124,17 +123,16 @@ type Store interface {
 	ExchangeSettings(ctx context.Context, b Beat) (Update, error)
 	// LeaveSettings forgets a node.
 	LeaveSettings(ctx context.Context, instance string) error
-	// SettingsMembers returns the nodes that are known, by their names.
+	// SettingsMembers returns the known nodes, sorted by name.
 	SettingsMembers(ctx context.Context) ([]Member, error)
 	// RemoveMember forgets the nodes of that name, and DrainMember asks them to take no new buyers,
-	// or to take some again. Both make a change record of kind node. ErrNoMember where there is no
-	// such node. A node that was removed and lives is known again at its next beat.
+	// or to take some again. Both make a change record of kind node. ErrNoMember if there is no
+	// such node. If a removed node is alive, it is known again at its next beat.
 	RemoveMember(ctx context.Context, node string, by Author) error
 	DrainMember(ctx context.Context, node string, drain bool, by Author) error
 	// FindSettings returns the newest version of a document, and the database's time.
 	FindSettings(ctx context.Context, name string) (Document, time.Time, error)
 	// PutSettings writes a version, with a change record of kind d.Name and the version's number as
-	// its key; ErrConflict where the newest isn't the one before it. A nil error means that it is
-	// written.
+	// its key; ErrConflict if the newest version isn't the one before it.
 	PutSettings(ctx context.Context, d Document, by Author) error
 }

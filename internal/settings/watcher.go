@@ -17,13 +17,13 @@ import (
 // Moment has the data that a part may need in addition to the document.
 type Moment struct {
 	Now   time.Time // the database's clock
-	Nodes int       // that are alive, this one included; at least 1
+	Nodes int       // live nodes, including this one; at least 1
 }
 
-// Part applies a document. Apply validates it, builds everything, and puts it in force at one
-// stroke; an error means that nothing has changed. It is called from one goroutine at a time: with
-// every other version, with the one in force when the number of nodes has changed, and at the time
-// that it returned as next (on the database's clock; zero: there is none).
+// Part applies a document. Apply validates it, builds everything, and puts it in force at once; an
+// error means that nothing has changed. Only one goroutine at a time calls it: with every new
+// version, with the same version when the number of nodes has changed, and at the time that it
+// returned as next (on the database's clock; zero means never).
 type Part struct {
 	Name  string
 	Apply func(d Document, m Moment) (next time.Time, err error)
@@ -46,24 +46,24 @@ type Watcher struct {
 	again    chan string
 	status   func() json.RawMessage
 
-	known   atomic.Bool // there are settings: from the database, now or in an earlier life
+	known   atomic.Bool // there are settings, from the database or kept by an earlier process
 	drained atomic.Bool // a person has asked this node to take no new buyers
 
 	mu         sync.Mutex
-	base       map[string]Document  // the newest that was put in force, without amendments; guarded by mu
-	inForce    map[string]Document  // the same with amendments; guarded by mu
-	amendments []Amendment          // that wait to be recorded, oldest first; guarded by mu
-	amendedBy  map[string][]string  // ids of those in force, by document; guarded by mu
-	over       []string             // ids of the last that were recorded; guarded by mu
+	base       map[string]Document  // the newest documents in force, without amendments; guarded by mu
+	inForce    map[string]Document  // the same documents with amendments; guarded by mu
+	amendments []Amendment          // those that wait to be recorded, oldest first; guarded by mu
+	amendedBy  map[string][]string  // ids of the amendments in force, by document; guarded by mu
+	over       []string             // ids of the amendments that were recorded last; guarded by mu
 	next       map[string]time.Time // when to apply again, on the database's clock; guarded by mu
 	rejected   Versions             // guarded by mu
 	seen       Versions             // guarded by mu
 	nodes      int                  // guarded by mu
-	offset     time.Duration        // of the database's clock from this process's; guarded by mu
+	offset     time.Duration        // how far the database's clock is ahead of this process's; guarded by mu
 	heard      time.Time            // when the database answered last; guarded by mu
 	away       error                // why the last look failed; guarded by mu
 	boardAway  bool                 // guarded by mu
-	roll       map[string]string    // nodes that the board knew last, by instance; guarded by mu
+	roll       map[string]string    // the nodes that were last on the board, by instance; guarded by mu
 }
 
 // order is an amendment that was made on this node.
@@ -92,9 +92,9 @@ func NewWatcher(cfg Config, store Store, board Board, parts []Part, status func(
 // newID returns the id of a version, an amendment or a process.
 func newID() string { return rand.Text() }
 
-// Start puts documents in force: the newest versions; if the database is away, those that were in
-// force last; otherwise empty ones. Known reports whether there were any. It fails only if a part
-// refuses even empty ones.
+// Start puts documents in force: the newest versions; if the database can't be reached, those that
+// were last in force; without these, empty ones. Known reports whether there were any. It fails
+// only if a part refuses even empty ones.
 func (w *Watcher) Start(ctx context.Context) error {
 	kept, ok := w.restore()
 	w.known.Store(ok)
@@ -114,17 +114,17 @@ func (w *Watcher) Start(ctx context.Context) error {
 		return nil
 	}
 	if ok {
-		w.log.Warn("settings can't be read at the start: those that this node had in force last are in force again", "err", w.State().Away)
+		w.log.Warn("settings can't be read at the start: the last ones of this node are in force again", "err", w.State().Away)
 	} else {
-		w.log.Error("settings can't be read at the start, and this node never had any: nobody is served until they can be read",
+		w.log.Error("settings can't be read at the start, and this node has none yet: it serves nobody until they can be read",
 			"err", w.State().Away)
 	}
 	return nil
 }
 
-// Run looks for newer versions until ctx ends, then tells the others that this node has left. The
-// database and the board are asked outside the loop, so that expiries take effect in time, however
-// long an answer takes.
+// Run looks for newer versions until ctx ends, and then reports that this node has left. The
+// database and the board are asked outside of the loop, so that expiries take effect in time even
+// if an answer takes long.
 func (w *Watcher) Run(ctx context.Context) {
 	answers, notes := newAsking(w.ask), newAsking(w.askBoard)
 	poll, due, look := time.NewTimer(w.pause()), time.NewTimer(w.untilDue()), time.NewTimer(0)
@@ -180,7 +180,7 @@ func newAsking[T any](question func(context.Context) T) *asking[T] {
 	return &asking[T]{question: question, out: make(chan T, 1)}
 }
 
-// ask asks, or asks again when the answer to the question that is under way was taken.
+// ask makes a request, or makes another one after the answer to the current one was taken.
 func (a *asking[T]) ask(ctx context.Context) {
 	if a.busy {
 		a.again = true
@@ -199,15 +199,15 @@ func (a *asking[T]) taken(ctx context.Context, more bool) {
 	}
 }
 
-// wait waits for the answer that is under way.
+// wait waits for the answer to the current request.
 func (a *asking[T]) wait() {
 	if a.busy {
 		<-a.out
 	}
 }
 
-// boardPause is until the next look at the board: as often as at the database while that is away,
-// or while something waits to be recorded.
+// boardPause is the time until the next look at the board. It is as short as for the database while
+// the database can't be reached, or while something waits to be recorded.
 func (w *Watcher) boardPause() time.Duration {
 	w.mu.Lock()
 	calm := w.away == nil && len(w.amendments) == 0
@@ -218,7 +218,7 @@ func (w *Watcher) boardPause() time.Duration {
 	return w.pause()
 }
 
-// order puts an amendment that was made here in force.
+// order puts an amendment in force that was made on this node.
 func (w *Watcher) order(ctx context.Context, a Amendment) error {
 	o := order{a, make(chan struct{})}
 	select {
@@ -243,14 +243,14 @@ func (w *Watcher) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
 	if err := w.store.LeaveSettings(ctx, w.instance); err != nil {
-		w.log.Warn("this node stops, and can't say so: the others take it for one that is silent, until it is removed", "err", err)
+		w.log.Warn("this node stops, but can't report it: to the others it seems silent, until it is removed", "err", err)
 	}
 	if err := w.board.Unpin(ctx, boardNodes, w.instance); err != nil {
 		w.log.Debug("note of this node stays on the board", "err", err)
 	}
 }
 
-// pause is until the next look.
+// pause is the time until the next look.
 func (w *Watcher) pause() time.Duration { return w.cfg.Poll - mathrand.N(w.cfg.Poll/5+1) }
 
 // untilDue returns the time until a document must be applied again; an hour if none must.
@@ -317,7 +317,7 @@ func (w *Watcher) exchange(ctx context.Context) answer {
 }
 
 // take applies the database's answer, and reports whether there is something to write to it. If the
-// database is away, nothing changes. Its clock counts as read in the middle of the call.
+// database can't be reached, nothing changes. Its clock counts as read in the middle of the call.
 func (w *Watcher) take(ctx context.Context, a answer) bool {
 	if a.err != nil {
 		if ctx.Err() == nil {
@@ -344,8 +344,8 @@ func (w *Watcher) take(ctx context.Context, a answer) bool {
 	return applied
 }
 
-// apply puts other versions in force, and reports whether there was one. The database is right,
-// also where its number is lower: then it was restored.
+// apply puts new versions in force, and reports whether there were any. The database is right even
+// if its number is lower, because then it was restored.
 func (w *Watcher) apply(documents []Document) bool {
 	any := false
 	for _, d := range documents {
@@ -408,7 +408,7 @@ func (w *Watcher) moment() Moment {
 	return Moment{time.Now().Add(w.offset), w.nodes}
 }
 
-// reapplyDue applies the documents again in which something ends now.
+// reapplyDue applies the documents again in which something ends at this time.
 func (w *Watcher) reapplyDue() {
 	now := w.moment().Now
 	w.reapply(func(name string) bool {
@@ -419,11 +419,11 @@ func (w *Watcher) reapplyDue() {
 	})
 }
 
-// Reapply has a document applied once more: its part has found out something about it.
+// Reapply makes the watcher apply a document once more, because its part has new data about it.
 func (w *Watcher) Reapply(name string) {
 	select {
 	case w.again <- name:
-	default: // there is one that was not taken yet, or Run has ended
+	default: // a value is there already, or Run has ended
 	}
 }
 
@@ -440,21 +440,21 @@ func (w *Watcher) reapply(due func(name string) bool) {
 		}
 		if err := w.put(part, d); err != nil {
 			w.mu.Lock()
-			w.next[part.Name] = time.Time{} // it would fail again, at once
+			w.next[part.Name] = time.Time{} // otherwise it would fail again at once
 			w.mu.Unlock()
 			w.log.Error("settings in force can't be applied again", "document", d.Name, "document_version", d.Version, "err", err)
 		}
 	}
 }
 
-// lookFailed and lookDone log when the database goes away and comes back, once.
+// lookFailed and lookDone log once when the database becomes unreachable, and once when it is back.
 func (w *Watcher) lookFailed(err error) {
 	w.mu.Lock()
 	first := w.away == nil
 	w.away = err
 	w.mu.Unlock()
 	if first {
-		w.log.Warn("settings can't be looked at, what is in force stays", "err", err)
+		w.log.Warn("settings can't be read from the database, the present ones stay in force", "err", err)
 	}
 }
 
@@ -464,19 +464,19 @@ func (w *Watcher) lookDone() {
 	w.away = nil
 	w.mu.Unlock()
 	if back {
-		w.log.Info("settings can be looked at again")
+		w.log.Info("settings can be read from the database again")
 	}
 }
 
 // State has the state and the counters of a watcher.
 type State struct {
-	Known    bool          // there are settings: read from the database, now or in an earlier life
+	Known    bool          // there are settings, from the database or kept by an earlier process
 	Applied  Versions      // in force
-	Rejected Versions      // newest that was refused, of documents that had one
+	Rejected Versions      // the newest refused version of each document that had one
 	Waiting  int           // amendments that wait to be recorded
-	Nodes    int           // that enforce and were alive at the last look
+	Nodes    int           // gateways that were alive at the last look
 	Age      time.Duration // since the last look
-	Away     error         // why the last look failed; nil where it did not
+	Away     error         // why the last look failed; nil if it succeeded
 }
 
 // State returns the watcher's state.

@@ -9,8 +9,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Accept implements seckill.OrderStore. The write lock stands for the locks on the rows of shards
-// and items: nothing that was read changes before the commit.
+// Accept implements seckill.OrderStore. The write lock replaces the locks on the rows of shards and
+// items: nothing that was read can change before the commit.
 func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptance, error) {
 	if len(b.Pages) == 0 && len(b.Letters) == 0 && len(b.Moves) == 0 {
 		return nil, nil
@@ -52,7 +52,7 @@ func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptan
 	return out, nil
 }
 
-// move moves positions that are still the ones that their batch was read from.
+// move moves positions, if they are still those from which the batch was read.
 func (tx *transaction) move(ctx context.Context, moves []seckill.Move) error {
 	for i := range moves {
 		from, to := &moves[i].From, &moves[i].To
@@ -93,7 +93,7 @@ func claimsOf(pages []seckill.Page) []claim {
 
 func claimOf(o *seckill.Order) claim { return claim{o.ID, o.Stock(), o.User} }
 
-// readInput reads what decides about claims.
+// readInput reads the data for decisions about claims.
 func (tx *transaction) readInput(ctx context.Context, claims []claim) (*seckill.AcceptInput, error) {
 	in := &seckill.AcceptInput{Locked: tx.locked, Now: tx.now, Bought: make(map[seckill.BuyerKey]int64)}
 	ids := make([]seckill.OrderID, len(claims))
@@ -171,8 +171,8 @@ func (tx *transaction) ledgers(ctx context.Context, keys []seckill.StockKey) (ma
 	return out, err
 }
 
-// readBought reads what the buyers of claims have, where that decides: of items with a limit, for
-// claims that are no orders yet.
+// readBought reads how many units the buyers of claims have, if that matters: for items with a
+// limit, and claims that are not orders yet.
 func (tx *transaction) readBought(ctx context.Context, claims []claim, in *seckill.AcceptInput) error {
 	var buyers []seckill.BuyerKey
 	for i := range claims {

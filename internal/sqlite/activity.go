@@ -88,8 +88,9 @@ func (s *Store) FindActivity(ctx context.Context, id seckill.ActivityID) (*secki
 	return found, nil
 }
 
-// UpdateActivity implements seckill.CatalogStore. An item keeps its SKU, and one that was on sale
-// is not deleted: it may have orders. Where change returns what it was given, nothing is recorded.
+// UpdateActivity implements seckill.CatalogStore. An item keeps its SKU, and an item that was on
+// sale is not deleted, because it may have orders. If change returns its input, nothing is
+// recorded.
 func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by seckill.Author,
 	change func(*seckill.Activity) (*seckill.Activity, error)) (*seckill.Activity, error) {
 	if id == "" {
@@ -122,7 +123,7 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	return stored, nil
 }
 
-// edit is a change of an activity under way.
+// edit is a change of an activity in progress.
 type edit struct {
 	*seckill.ActivityEdit
 	version int64 // the catalog's, of this change
@@ -207,7 +208,7 @@ func (tx *transaction) writeActivity(ctx context.Context, e *edit) error {
 	return err
 }
 
-// nullMicros is NULL for the zero time.
+// nullMicros turns the zero time into NULL.
 func nullMicros(t time.Time) any {
 	if t.IsZero() {
 		return nil
@@ -215,8 +216,8 @@ func nullMicros(t time.Time) any {
 	return t.UnixMicro()
 }
 
-// writeItems deletes the items that are left out, writes those that differ and those that are
-// new, and leaves what publishes them in the outbox.
+// writeItems deletes the items that are missing, writes those that differ and those that are new,
+// and writes the restocks that publish them into the outbox.
 func (tx *transaction) writeItems(ctx context.Context, e *edit) error {
 	gone := maps.Clone(e.Known)
 	for i := range e.Next.Items {
@@ -313,8 +314,8 @@ func (tx *transaction) addRows(ctx context.Context, made map[seckill.StockKey]in
 		func(args []any, r *stockTotal) []any { return append(bindKey(args, &r.StockKey), r.total) })
 }
 
-// publish leaves in the outbox what brings items on sale: all of them where the activity was a
-// draft, and afterwards the rows that were made now.
+// publish writes into the outbox the restocks that bring items on sale: of all items if the
+// activity was a draft, otherwise of the new rows only.
 func (tx *transaction) publish(ctx context.Context, e *edit) error {
 	if !e.Published {
 		return nil

@@ -47,7 +47,7 @@ func (s *Store) Bury(ctx context.Context, ref inventory.Ref, incarnation string,
 				order = seckill.DecideBury(h, ref, row, tx.now, changes)
 				orders[order.ID] = order
 			}
-			out[i] = order.Reason != seckill.ReasonNotAccepted // a tombstone may have been made before
+			out[i] = order.Reason != seckill.ReasonNotAccepted // a tombstone may have been written before
 		}
 		return tx.writeChanges(ctx, changes)
 	})

@@ -43,7 +43,7 @@ func (s *Store) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, b
 	return now, nil
 }
 
-// readCatalog hands everything that changed since a version to apply.
+// readCatalog passes everything that changed since a version to apply.
 func readCatalog(ctx context.Context, sn snapshot, since int64, apply func(seckill.CatalogChange) error) error {
 	rows, err := sn.query(ctx, "SELECT "+merchantColumns+" FROM merchants WHERE changed > ? ORDER BY changed", since)
 	err = each(rows, err, func(rows *sql.Rows) error {
@@ -87,12 +87,12 @@ func readCatalog(ctx context.Context, sn snapshot, since int64, apply func(secki
 	}
 }
 
-// readActivities hands out a page of activities that changed after from, in the order of their
-// changes, and returns the version of the last one; 0 where there was none. Each change has a
+// readActivities passes on a page of activities that changed after from, in the order of their
+// changes, and returns the version of the last one, or 0 if there was none. Each change has a
 // version of its own.
 func readActivities(ctx context.Context, sn snapshot, from, since int64, apply func(seckill.CatalogChange) error) (last int64, err error) {
 	var page []seckill.CatalogChange
-	var ids []seckill.ActivityID // of those that come with their items
+	var ids []seckill.ActivityID // the activities that come with their items
 	place := make(map[seckill.ActivityID]*seckill.Activity)
 	rows, err := sn.query(ctx, "SELECT "+activityColumns+" FROM activities WHERE changed > ? ORDER BY changed LIMIT ?", from, catalogPage)
 	err = each(rows, err, func(rows *sql.Rows) error {

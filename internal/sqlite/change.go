@@ -6,7 +6,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// record keeps a change by a person.
+// record stores a change by a person.
 func (tx *transaction) record(ctx context.Context, by seckill.Author, r seckill.ChangeRecord) error {
 	_, err := tx.exec(ctx, `INSERT INTO changes (at, actor, token, address, reason, kind, key, "before", "after")
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,

@@ -17,20 +17,20 @@ type Config struct {
 	Path string
 
 	// Existing makes Open refuse a file that has no database, with ErrMissing, instead of making
-	// one: what belongs to it is there.
+	// one, because other data that belongs to it exists.
 	Existing bool
 
 	// Shards is the installation's number of shards; 4 by default. It is fixed when the database is
 	// made: Open refuses another number with seckill.ErrLayout.
 	Shards int
 
-	// Synchronous is "normal" (the default) or "full". With "normal" a commit is handed to the
+	// Synchronous is "normal" (the default) or "full". With "normal" a commit is passed to the
 	// operating system, and survives kill -9. With "full" it is on the disk, and survives power
-	// loss, at the price of an fsync for each.
+	// loss, but each commit needs an fsync.
 	Synchronous string
 
-	// Readers is how many reads may run at once; 4 by default. Reads are batched by their callers,
-	// so more would only hold more page caches.
+	// Readers is how many reads may run at once; 4 by default. Callers batch their reads, so more
+	// readers would only use more memory for caches.
 	Readers int
 
 	// Events keeps every step of every order for RelayEvents; without it there are no order events.

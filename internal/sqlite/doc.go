@@ -4,16 +4,14 @@
 //
 //	store, err := sqlite.Open(ctx, sqlite.Config{Path: "penstock.db", Shards: 4})
 //
-// What it promises: what a call returned without error is there after kill -9 of the process; with
+// What it promises: what a call returned without error survives kill -9 of the process; with
 // Synchronous "full" also after the machine lost power. Every method is one transaction and may be
-// repeated after an error. Readers see committed states only and never wait for the writer, and the
-// writer never waits for a reader: a snapshot of a shard, however long it takes to load, stops
-// nobody.
+// repeated after an error. Readers see only committed states and never wait for the writer, and the
+// writer never waits for a reader. So a long snapshot of a shard delays no other call.
 //
-// What it does not: several processes on one file (the data directory's lock sees to that), and
-// power loss with Synchronous "normal", which may take back the last commits but never tears one.
-// No row is ever locked by somebody else, so promises are parked for that reason in tests only
-// (LockStock).
+// What it doesn't support: several processes on one file (the data directory's lock prevents that).
+// With Synchronous "normal", a power loss may undo the last commits, but never a part of one. No
+// other process can lock a row, so promises are parked for that reason only in tests (LockStock).
 //
 // Invariants, kept by every transaction that touches them:
 //
@@ -30,10 +28,10 @@
 // incarnation) and atEpochOf (incarnation). The write lock stands for the locks on rows: nothing
 // that a transaction has read changes before its commit.
 //
-// There is one writer: a connection that goes from call to call in the order in which they asked
-// for it. A transaction takes it for the whole batch, decides in memory (seckill.DecideAccept and
-// its like), and writes what they say (writeChanges) in as few statements as the batch allows.
-// Callers batch, so the writer doesn't.
+// There is one writer: a connection that calls use one after another, in the order of their
+// requests. A transaction uses it for a whole batch: it decides in memory (seckill.DecideAccept and
+// similar functions), and writes the result (writeChanges) in as few statements as possible.
+// Callers make the batches, so the writer doesn't.
 //
-// Locks: turn (the writer), then a connection of the readers' pool. Never the other way round.
+// Locks: turn (the writer), then a connection of the readers' pool. Never in the reverse order.
 package sqlite

@@ -26,7 +26,7 @@ const over = "(" + closes + " < ?1 OR archived_at IS NOT NULL AND " + closes + `
 	WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id)
 	AND NOT EXISTS (SELECT 1 FROM orders AS o WHERE o.activity = a.id AND o.created_at >= a.archived_at))`
 
-// dropChunk is how many orders one transaction deletes, so that other writers get their turn.
+// dropChunk is how many orders one transaction deletes, so that other writers don't wait too long.
 const dropChunk = 1000
 
 // MayDrop implements seckill.CatalogStore.
@@ -40,10 +40,11 @@ func (s *Store) MayDrop(ctx context.Context, id seckill.ActivityID, before, arch
 }
 
 // DropEnded implements seckill.CatalogStore. The activities, their items and the names of their
-// orders in the digests go at once; the orders follow in small transactions. Payments stay.
+// orders in the digests are deleted at once. The orders follow in small transactions. Payments
+// stay.
 func (s *Store) DropEnded(ctx context.Context, before, archived time.Time, limit int) ([]seckill.ActivityID, error) {
 	const what = "drop ended activities"
-	if err := s.sweepDropped(ctx); err != nil { // what an earlier call has left
+	if err := s.sweepDropped(ctx); err != nil { // orders that an earlier call has left
 		return nil, describe(what, err)
 	}
 	var ended []endedActivity
@@ -71,7 +72,7 @@ func (s *Store) DropEnded(ctx context.Context, before, archived time.Time, limit
 	if err != nil {
 		return nil, err
 	}
-	_ = s.sweepDropped(ctx) // they are dropped; the next call deletes what this one leaves
+	_ = s.sweepDropped(ctx) // the activities are dropped; the next call deletes orders that this one leaves
 	return dropped, nil
 }
 
@@ -79,12 +80,12 @@ func (s *Store) DropEnded(ctx context.Context, before, archived time.Time, limit
 type endedActivity struct {
 	id    seckill.ActivityID
 	items []inventory.ItemID
-	sold  int64                                  // units, over all items
+	sold  int64                                  // sold units of all items
 	names map[inventory.ShardID]inventory.Digest // of the sold orders
 }
 
-// readEnded reads activities that may be dropped. What is sold of them can't change any more, so
-// adding up its names, which takes long, needs no lock.
+// readEnded reads activities that may be dropped. Their sold orders can't change, so adding up the
+// names, which takes long, needs no lock.
 func readEnded(ctx context.Context, sn snapshot, before, archived time.Time, limit int) ([]endedActivity, error) {
 	const query = "SELECT id FROM activities AS a WHERE " + over + " AND " + done + " ORDER BY " + closes + " LIMIT ?3"
 	var out []endedActivity
@@ -135,8 +136,8 @@ const (
 		CROSS JOIN orders ON orders.id BETWEEN wanted.column1 AND wanted.column2 AND units = 'sold'`
 )
 
-// dropActivity drops an activity, unless something of it is under way again: a record that was read
-// again may have made an order.
+// dropActivity drops an activity, unless something of it is in progress again: a record that was
+// read again may have made an order.
 func (tx *transaction) dropActivity(ctx context.Context, e *endedActivity, before, archived time.Time) (bool, error) {
 	var sold int64
 	still, err := exists(ctx, tx, "SELECT 1 FROM activities AS a WHERE a.id = ?3 AND "+over+" AND "+done,
@@ -214,7 +215,7 @@ func (tx *transaction) sweepDropped(ctx context.Context) error {
 		n, err := tx.change(ctx, `DELETE FROM orders WHERE rowid IN
 			(SELECT rowid FROM orders WHERE id BETWEEN ? AND ? LIMIT ?)`, first, last, left)
 		if err != nil || n == left {
-			return err // the item may have more
+			return err // the item may have more orders
 		}
 		if _, err := tx.exec(ctx, "DELETE FROM dropped_items WHERE id = ?", int64(item)); err != nil {
 			return err

@@ -30,7 +30,7 @@ func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context
 	if limit <= 0 {
 		return 0, fmt.Errorf("%s: %d at most", what, limit)
 	}
-	if !s.calls.Enter() { // also for the time of deliver: Close waits for it
+	if !s.calls.Enter() { // held while deliver runs, so that Close waits for it
 		return 0, fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.calls.Leave()

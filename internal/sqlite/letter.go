@@ -35,7 +35,7 @@ func (s *Store) DeadLetters(ctx context.Context, after int64, limit int) ([]seck
 	return out, nil
 }
 
-// keepLetters keeps dead letters, each once. At is the database's.
+// keepLetters stores dead letters, each once. At comes from the database's clock.
 func (tx *transaction) keepLetters(ctx context.Context, letters []seckill.DeadLetter) error {
 	const query = `INSERT INTO dead_letters (order_id, "partition", "offset", at, problem, value, digest)
 		VALUES {(?,?,?,?,?,?,?)} ON CONFLICT DO NOTHING`
@@ -140,14 +140,14 @@ func (s *Store) ReplayDeadLetters(ctx context.Context, ids []int64, by seckill.A
 	return out, nil
 }
 
-// replay is dead letters that are tried again.
+// replay is a replay of dead letters in progress.
 type replay struct {
 	in      *seckill.AcceptInput
 	pages   map[int64]seckill.Page // of letters whose whole record can be read, by the letter's id
 	changes *seckill.Changes
 }
 
-// beginReplay reads what decides about the orders of letters.
+// beginReplay reads the data for the decision about the letters' orders.
 func (tx *transaction) beginReplay(ctx context.Context, letters []seckill.DeadLetter) (*replay, error) {
 	r := &replay{pages: make(map[int64]seckill.Page), changes: seckill.NewChanges()}
 	var parked []seckill.OrderID

@@ -7,15 +7,15 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// stockLocks are stock rows that count as locked by another process.
+// stockLocks are stock rows that are treated as locked by another process.
 type stockLocks struct {
 	mu  sync.Mutex
-	had map[seckill.StockKey]int // by how many; guarded by mu
+	had map[seckill.StockKey]int // how often each is locked; guarded by mu
 }
 
-// LockStock makes the store behave as if another process had the row of an item on a shard, until
-// unlock is called. It is for tests and the simulator: one process has the file, so no row is ever
-// locked otherwise.
+// LockStock makes the store behave as if another process had locked the row of an item on a shard,
+// until unlock is called. It is for tests and the simulator, because only one process uses the
+// file, so that no row is ever locked otherwise.
 func (s *Store) LockStock(item inventory.ItemID, shard inventory.ShardID) (unlock func()) {
 	key := seckill.StockKey{Item: item, Shard: shard}
 	s.locks.add(key, 1)
@@ -33,7 +33,7 @@ func (l *stockLocks) add(key seckill.StockKey, n int) {
 	}
 }
 
-// locked returns a copy, for a transaction to look at.
+// locked returns a copy for a transaction to read.
 func (l *stockLocks) locked() map[seckill.StockKey]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -19,7 +19,7 @@ func scanMerchant(rows *sql.Rows) (m seckill.Merchant, err error) {
 	return m, err
 }
 
-// fromNullMicros is the zero time for NULL.
+// fromNullMicros turns NULL into the zero time.
 func fromNullMicros(us sql.NullInt64) time.Time {
 	if !us.Valid {
 		return time.Time{}
@@ -182,7 +182,7 @@ func (tx *transaction) writeCaller(ctx context.Context, old, c *seckill.Caller) 
 	return nil
 }
 
-// needMerchant returns ErrNotFound where the merchant isn't there.
+// needMerchant returns ErrNotFound if the merchant doesn't exist.
 func (tx *transaction) needMerchant(ctx context.Context, id seckill.MerchantID) error {
 	found, err := exists(ctx, tx, "SELECT 1 FROM merchants WHERE id = ?", string(id))
 	if err == nil && !found {
@@ -213,7 +213,7 @@ func (s *Store) NoteKeyUses(ctx context.Context, uses []seckill.KeyUse) error {
 	return nil
 }
 
-// noteChunk is how many uses are noted in one transaction: others wait for it.
+// noteChunk is how many uses are stored in one transaction, because other writers wait for it.
 const noteChunk = 200
 
 // KeyUses implements seckill.CatalogStore.

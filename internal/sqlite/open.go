@@ -24,25 +24,26 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// What Open finds wrong with a file.
+// Errors of Open about a file.
 var (
 	// ErrNewerSchema means that a newer binary has written the file. This one leaves it alone.
 	ErrNewerSchema = errors.New("the database has a newer schema than this program knows")
-	// ErrMissing means that there is no database, or an empty one, where there has to be one.
+	// ErrMissing means that there is no database, or an empty one, although there must be one.
 	ErrMissing = errors.New("the database is gone")
-	// ErrCorrupt means that the file is no database, another program's, or damaged. Reads and
-	// writes may find it, too.
+	// ErrCorrupt means that the file is not a database, or belongs to another program, or is
+	// damaged. Reads and writes may find that, too.
 	ErrCorrupt = errors.New("the file is damaged or no Penstock database")
 )
 
 // applicationID is in the file's header and marks our databases: "Pstk".
 const applicationID = 0x5073746b
 
-// maxLoads is how many shards are loaded at once; more wait. They have connections of their own,
-// since a snapshot keeps one for as long as it is loaded: buyers' reads must not wait for that.
+// maxLoads is how many shards are loaded at once; more wait. Loads have connections of their own,
+// because a snapshot keeps its connection until it is loaded, and buyers' reads must not wait for
+// that.
 const maxLoads = 4
 
-// Open opens the database, makes it where there is none, and brings its schema up to date.
+// Open opens the database, makes it if there is none, and brings its schema up to date.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
@@ -91,9 +92,9 @@ func (c *Config) connector(dsn string) (sqldriver.Connector, error) {
 	return driver.NewConnector(dsn)
 }
 
-// prepareFile makes the file where there is none, unless there has to be one. It is readable by its
-// owner only, as it holds payment secrets; SQLite gives its log the same mode. A file that is there
-// is not opened here: closing it would drop the locks that SQLite has on it for another store of
+// prepareFile makes the file if there is none, unless it must exist. It is readable by its owner
+// only, because it has payment secrets; SQLite gives its log the same mode. An existing file is not
+// opened here, because closing it would drop the locks that SQLite has on it for another store of
 // this process.
 func prepareFile(path string, existing bool) (string, error) {
 	path, err := filepath.Abs(path)
@@ -123,27 +124,27 @@ func prepareFile(path string, existing bool) (string, error) {
 // writerPragmas are the writer's settings.
 func writerPragmas(synchronous string) []string {
 	return []string{
-		// One file is written by one process. A person with a shell or a backup may come, and is
-		// waited for.
+		// Only one process writes the file. But a person with a shell, or a backup, may lock it for
+		// a moment.
 		"busy_timeout(5000)",
 		// Readers don't wait for the writer, and a commit is one append.
 		"journal_mode(WAL)",
 		"synchronous(" + synchronous + ")",
-		// Callers, activities, items and stock refer to what exists. Orders have no reference:
-		// Accept holds their stock row, and a lookup per order would tell it what it knows.
+		// Callers, activities, items and stock refer to what exists. Orders have no reference,
+		// because Accept has their stock row already, and a check for each order would cost time.
 		"foreign_keys(1)",
 		// A row that is replaced is deleted first, so the triggers of append-only tables see it.
 		"recursive_triggers(1)",
 		// Orders arrive in the order of a hash, so a batch touches a page per order. 64 MiB hold
 		// the inner pages and the hot leaves of a million orders.
 		"cache_size(-65536)",
-		// The same pages are written by batch after batch. Folding the log in every 16,000 pages
-		// (64 MiB) instead of 1,000 writes each once instead of sixteen times. The limit gives the
+		// Batch after batch writes the same pages. With a checkpoint every 16,000 pages (64 MiB)
+		// instead of 1,000, a page is copied once instead of sixteen times. The limit gives the
 		// space back after a burst.
 		"wal_autocheckpoint(16000)",
 		"journal_size_limit(67108864)",
-		// No memory map: an I/O error would be a SIGBUS that kills the process, not an error of one
-		// call.
+		// No memory map: there, an I/O error would be a SIGBUS that kills the process, and not an
+		// error of one call.
 		"mmap_size(0)",
 		"temp_store(MEMORY)",
 	}
@@ -156,14 +157,14 @@ var readerPragmas = []string{"busy_timeout(5000)", "cache_size(-16384)", "mmap_s
 func dsn(path string, pragmas []string) string {
 	path = filepath.ToSlash(path)
 	if !strings.HasPrefix(path, "/") {
-		path = "/" + path // a Windows drive
+		path = "/" + path // a path with a Windows drive
 	}
 	// _dqs=0: a misspelt column is an error, not a string.
 	query := url.Values{"_pragma": pragmas, "_dqs": {"0"}, "_error_rc": {"1"}}
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}).String()
 }
 
-// prepareSchema checks whose file it is and migrates it.
+// prepareSchema checks that the file is ours, and migrates it.
 func (s *Store) prepareSchema(ctx context.Context, config Config) error {
 	if err := s.identify(ctx, config.Existing); err != nil {
 		return err
@@ -214,7 +215,7 @@ func (s *Store) identify(ctx context.Context, existing bool) error {
 	return err
 }
 
-// begin makes the installation where there is none, and begins a new life of the database.
+// begin makes the installation if there is none, and begins a new incarnation of the database.
 func (s *Store) begin(ctx context.Context) error {
 	s.incarnation = rand.Text()
 	return s.inTurn(ctx, func(ctx context.Context, tx *transaction) error {

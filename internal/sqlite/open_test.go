@@ -77,7 +77,7 @@ func TestOpen_KeepsWhatWasWritten(t *testing.T) {
 	}
 }
 
-// A database that is missing, or whose log is missing, is not silently made anew when its owner
+// A database that is missing, or whose log is missing, is not silently made again when its owner
 // knows that it existed.
 func TestOpen_MakesNoneWhereThereWasOne(t *testing.T) {
 	path := makeDatabase(t)

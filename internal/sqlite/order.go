@@ -33,7 +33,7 @@ func bindOrder(args []any, o *seckill.Order) []any {
 		o.Request, o.Node, o.Accepted.UnixMicro())
 }
 
-// micros and orZero keep the zero time as 0.
+// micros and orZero store the zero time as 0.
 func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -79,8 +79,8 @@ func (s *Store) FindOrders(ctx context.Context, ids []seckill.OrderID) ([]seckil
 	return out, nil
 }
 
-// held reports whether the order has open units on a locked stock row: an event would change the
-// row's counts.
+// held reports whether the order has open units on a locked stock row, whose counts an event would
+// change.
 func (tx *transaction) held(o *seckill.Order) bool {
 	return o.Units == seckill.UnitsOpen && tx.locked[o.Stock()]
 }
@@ -143,7 +143,7 @@ func (s *Store) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]s
 	return out, nil
 }
 
-// cancel decides one cancellation, and updates orders.
+// cancel decides one cancellation, and updates the order.
 func (tx *transaction) cancel(c *seckill.Cancellation, orders map[seckill.OrderID]seckill.Order,
 	epochs map[inventory.ShardID]inventory.Epoch, changes *seckill.Changes) seckill.Moved {
 	before, exists := orders[c.Order]
@@ -182,11 +182,11 @@ func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, held []
 	const what = "time out orders"
 	const due = ` FROM orders INDEXED BY orders_to_time_out WHERE state = 'pending_payment' AND pay_by < ?
 		AND shard IN (SELECT value FROM json_each(?)) AND activity NOT IN (SELECT value FROM json_each(?)) ORDER BY pay_by`
-	without, err := json.Marshal(append([]seckill.ActivityID{}, held...)) // a list, also of none
+	without, err := json.Marshal(append([]seckill.ActivityID{}, held...)) // an empty list must be encoded as a list, too
 	if err != nil {
 		return 0, err
 	}
-	// Mostly nothing is due, and a reader can tell without the writer.
+	// In most cases nothing is due, and a reader can see that without the writer.
 	idle := false
 	err = s.read(ctx, what, func(q *statements) error {
 		any, err := exists(ctx, q, "SELECT 1"+due+" LIMIT 1", s.now().UnixMicro(), list(shards), string(without))
@@ -200,7 +200,8 @@ func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, held []
 	err = s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
 		changes := seckill.NewChanges()
 		count = 0
-		// Without LIMIT: those with a locked row are passed over, and must not hide the others.
+		// There is no LIMIT, because orders with a locked row are skipped and must not hide the
+		// others.
 		rows, err := tx.query(ctx, "SELECT "+orderColumns+due, tx.now.UnixMicro(), list(shards), string(without))
 		err = each(rows, err, func(rows *sql.Rows) error {
 			before, err := scanOrder(rows)
@@ -227,8 +228,8 @@ func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, held []
 	return count, nil
 }
 
-// Unpark implements seckill.OrderStore. A parked order with a dead letter has another reason than a
-// locked row.
+// Unpark implements seckill.OrderStore. It leaves out parked orders with a dead letter, because
+// they were parked for another reason than a locked row.
 func (s *Store) Unpark(ctx context.Context, shards []inventory.ShardID, limit int) ([]seckill.Acceptance, error) {
 	const what = "try parked orders again"
 	const parked = ` FROM orders INDEXED BY orders_to_unpark WHERE state = 'parked' AND reason = 'locked'

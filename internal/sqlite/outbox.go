@@ -24,7 +24,7 @@ func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int
 	if limit <= 0 {
 		return 0, fmt.Errorf("%s: %d rows at most", what, limit)
 	}
-	if !s.calls.Enter() { // also for the time of deliver: Close waits for it
+	if !s.calls.Enter() { // held while deliver runs, so that Close waits for it
 		return 0, fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.calls.Leave()
@@ -54,11 +54,12 @@ func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int
 	return last, nil
 }
 
-// readOutbox reads rows with their shards' epochs in one statement. A row that a fence has
-// overtaken then comes with the earlier epoch, and Redis refuses it.
+// readOutbox reads rows with their shards' epochs in one statement. A row from before a fence then
+// comes with the earlier epoch, and Redis refuses it.
 //
-// Stock changes wait until the snapshot of the shard's epoch was taken. If one were relayed under
-// the new epoch before that, the snapshot would count it, and its delivery would count it again.
+// Stock changes wait until the snapshot of the shard's epoch was taken. A stock change that is
+// relayed under the new epoch before that would be counted twice: by the snapshot, and by its
+// delivery.
 func (s *Store) readOutbox(ctx context.Context, shards []inventory.ShardID, after int64, limit int) ([]int64, []seckill.Outgoing, error) {
 	var ids []int64
 	var out []seckill.Outgoing

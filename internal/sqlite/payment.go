@@ -24,7 +24,7 @@ func (s *Store) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.
 	return out, nil
 }
 
-// pay decides payments, and writes what that changes.
+// pay decides payments, and writes the changes.
 func (tx *transaction) pay(ctx context.Context, payments []seckill.Payment) ([]seckill.PaymentResult, error) {
 	ids := make([]seckill.OrderID, len(payments))
 	for i := range payments {
@@ -68,7 +68,7 @@ func scanPayment(rows *sql.Rows) (seckill.KeptPayment, error) {
 	return k, err
 }
 
-// readPayments returns the payments of a query that ends behind its columns.
+// readPayments returns the payments of a query; the query's text follows after the columns.
 func readPayments(ctx context.Context, q querier, tail string, args ...any) ([]seckill.KeptPayment, error) {
 	var out []seckill.KeptPayment
 	rows, err := q.query(ctx, "SELECT "+paymentColumns+" FROM payments "+tail, args...)
@@ -146,8 +146,8 @@ func (s *Store) RefusePayment(ctx context.Context, r seckill.RefusedPayment) err
 	})
 }
 
-// ApplyEarly implements seckill.OrderBooks. Mostly nothing is early, and a reader can tell without
-// the writer.
+// ApplyEarly implements seckill.OrderBooks. In most cases nothing is early, and a reader can see
+// that without the writer.
 func (s *Store) ApplyEarly(ctx context.Context, limit int) (int, error) {
 	const what = "apply early payments"
 	const ready = `WHERE state = 'early' AND EXISTS (SELECT 1 FROM orders WHERE orders.id = payments.order_id AND orders.state <> 'parked')
@@ -191,7 +191,7 @@ func (s *Store) FindPayments(ctx context.Context, merchant seckill.MerchantID, i
 
 // Refunds implements seckill.OrderBooks.
 func (s *Store) Refunds(ctx context.Context, q seckill.RefundQuery) ([]seckill.KeptPayment, error) {
-	// Each of the two is read backwards in an index, and begins there at the mark.
+	// Each of the two lists is read backwards in an index, beginning at the mark.
 	const behind = `AND state IN ('due', 'done') AND state = ? AND kept_at <= ?
 		AND (kept_at, merchant, payment) < (?, ?, ?) ORDER BY kept_at DESC, merchant DESC, payment DESC LIMIT ?`
 	tail, args := "WHERE true ", []any{}
@@ -211,7 +211,7 @@ func (s *Store) Refunds(ctx context.Context, q seckill.RefundQuery) ([]seckill.K
 	return out, err
 }
 
-// farAway is later than every time that is kept, in microseconds.
+// farAway is later than every stored time, in microseconds.
 const farAway = int64(1) << 62
 
 // RefundSums implements seckill.OrderBooks.

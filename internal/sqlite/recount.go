@@ -9,8 +9,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Recount implements seckill.StockStore. Parked units are not counted here, so that they can't
-// differ.
+// Recount implements seckill.StockStore. Parked units are not counted here, because they have no
+// counter that could differ.
 func (s *Store) Recount(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (r *seckill.Recount, err error) {
 	what := fmt.Sprintf("recount shard %d", shard)
 	if !mend {

@@ -16,7 +16,7 @@ var searchColumns = map[seckill.OrderIndex]string{
 	seckill.OrdersByActivity: "activity", seckill.OrdersByState: "state",
 }
 
-// searchText is a search for one value of an index, from the newest order on. An empty value in a
+// searchText is a search for one value of an index, newest orders first. An empty value in a
 // condition matches every order.
 func searchText(column string) string {
 	return "SELECT " + orderColumns + " FROM orders INDEXED BY orders_by_" + column + " WHERE " + column + ` = ?1
@@ -136,7 +136,8 @@ func (s *Store) ExtendOrders(ctx context.Context, id seckill.ActivityID, d time.
 	return n, err
 }
 
-// A statement is made of orders whose units ended, and of payments. Days are of UTC.
+// A statement is made from orders whose units reached their end, and from payments. Its days are in
+// UTC.
 const (
 	statementOrders = `SELECT date(ended_at / 1000000, 'unixepoch') AS day, activity, sku, currency, units, count(*), sum(quantity),
 			sum(amount)

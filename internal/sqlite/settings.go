@@ -16,7 +16,7 @@ import (
 var _ settings.Store = (*Store)(nil)
 
 // members are the nodes that use the file. They are parts of one process, since only one has the
-// file. So they live in memory, and to say that one is alive costs no write.
+// file. So their state is in memory, and a sign of life costs no write.
 type members struct {
 	mu    sync.Mutex
 	known map[string]member // by instance; guarded by mu
@@ -117,7 +117,7 @@ func (s *Store) DrainMember(ctx context.Context, node string, drain bool, by set
 	})
 }
 
-// changeMembers changes the nodes of a name, once that is recorded.
+// changeMembers changes the nodes with a name, after that is recorded.
 func (s *Store) changeMembers(ctx context.Context, what, node string, by settings.Author, after string,
 	change func(instance string, m member)) error {
 	find := func() map[string]member {

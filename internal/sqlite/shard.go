@@ -73,7 +73,7 @@ func (tx *transaction) atEpoch(ctx context.Context, ref inventory.Ref) error {
 	return err
 }
 
-// atEpochOf is atEpoch for a change that is meant for one incarnation, too.
+// atEpochOf is atEpoch for a change that is also meant for one incarnation.
 func (tx *transaction) atEpochOf(ctx context.Context, ref inventory.Ref, incarnation string) error {
 	ok, err := exists(ctx, tx, `SELECT 1 FROM shards WHERE id = ? AND epoch = ?
 		AND (SELECT incarnation FROM installation) = ?`, int64(ref.Shard), int64(ref.Epoch), incarnation)

@@ -11,13 +11,13 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// snapshotPage is how many items or holds are handed to load at once: about 1 MB.
+// snapshotPage is how many items or holds are passed to load at once: about 1 MB.
 const snapshotPage = 4096
 
 // snapshotRange is how many items' orders one statement reads.
 const snapshotRange = 64
 
-// loader hands a snapshot on in pages.
+// loader passes on a snapshot in pages.
 type loader struct {
 	load    func(items []inventory.Stocked, entries []inventory.Entry) error
 	items   []inventory.Stocked
@@ -48,13 +48,13 @@ func (l *loader) flush() error {
 	return l.load(items, entries)
 }
 
-// Snapshot implements seckill.StockStore. The moment that it reads is pinned by a reader, so nobody
-// waits while it is loaded, however long that takes. The absorbed outbox rows are those that the
-// reader saw: ids are given out in the order of commits. They are deleted at the end, and only
-// under the same epoch.
+// Snapshot implements seckill.StockStore. A reader fixes the moment that it reads, so no other call
+// waits while it is loaded. It includes those outbox rows that the reader saw, because ids are
+// given out in the order of commits. These rows are deleted at the end, and only under the same
+// epoch.
 //
-// A snapshot is taken once an epoch: stock changes are relayed from then on, and a second one would
-// count those that are on their way.
+// A snapshot is taken only once in an epoch. After it stock changes are relayed, and a second
+// snapshot would count those on their way twice.
 func (s *Store) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID,
 	load func(items []inventory.Stocked, entries []inventory.Entry) error) error {
 	what := fmt.Sprintf("take a snapshot of shard %d in epoch %d", ref.Shard, ref.Epoch)
@@ -86,7 +86,7 @@ func (s *Store) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory
 	})
 }
 
-// fencedUnless is ErrFenced where nothing else went wrong.
+// fencedUnless returns ErrFenced if there was no other error.
 func fencedUnless(err error) error {
 	if err != nil {
 		return nil
@@ -94,7 +94,7 @@ func fencedUnless(err error) error {
 	return fmt.Errorf("%w: the shard has another epoch, or this one's snapshot was taken", seckill.ErrFenced)
 }
 
-// loadShard hands the shard's items to l, then its holds.
+// loadShard passes the shard's items to l, then its holds.
 func loadShard(ctx context.Context, sn snapshot, shard inventory.ShardID, hot []inventory.ItemID, l *loader) error {
 	ids, err := loadItems(ctx, sn, shard, hot, l)
 	if err != nil {
@@ -124,7 +124,7 @@ func loadShard(ctx context.Context, sn snapshot, shard inventory.ShardID, hot []
 	return l.flush()
 }
 
-// loadHolds hands out the holds of items, item by item, in the order of their names.
+// loadHolds passes on the holds of items, item by item, in the order of their names.
 func loadHolds(ctx context.Context, sn snapshot, shard inventory.ShardID, ids []inventory.ItemID, l *loader) error {
 	withdrawn := make(map[inventory.ItemID][]inventory.Entry) // few, in the order of their names
 	err := lookup(ctx, sn, withdrawalsOfItems, []any{int64(shard)}, ids, bindItem, func(rows *sql.Rows) error {
@@ -135,7 +135,7 @@ func loadHolds(ctx context.Context, sn snapshot, shard inventory.ShardID, ids []
 	if err != nil {
 		return err
 	}
-	// before hands out the item's withdrawals whose names come before a name.
+	// before passes on the item's withdrawals whose names come before a name.
 	before := func(item inventory.ItemID, name string) error {
 		for len(withdrawn[item]) > 0 && (name == "" || withdrawn[item][0].ID < name) {
 			if err := l.addEntry(withdrawn[item][0]); err != nil {
@@ -169,7 +169,7 @@ func loadHolds(ctx context.Context, sn snapshot, shard inventory.ShardID, ids []
 	return nil
 }
 
-// loadItems hands out the shard's items, the hot ones first, and returns their ids in that order.
+// loadItems passes on the shard's items, the hot ones first, and returns their ids in that order.
 func loadItems(ctx context.Context, sn snapshot, shard inventory.ShardID, hot []inventory.ItemID, l *loader) ([]inventory.ItemID, error) {
 	var ids []inventory.ItemID
 	first := make(map[inventory.ItemID]bool, len(hot))

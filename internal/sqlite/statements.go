@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// maxRepeat is how often the group of a statement is repeated at most: 512 rows of the 25 columns
-// of an order are 12,800 of the 32,766 variables that SQLite takes.
+// maxRepeat is the most repetitions of a statement's group: 512 rows of the 25 columns of an order
+// are 12,800 of the 32,766 variables that SQLite allows.
 const maxRepeat = 512
 
 // shape names a prepared statement: its text, in which one group in braces may be repeated.
@@ -33,8 +33,8 @@ func (s shape) String() string {
 	return head + strings.Repeat(group+",", s.repeat-1) + group + tail
 }
 
-// statements keeps the prepared statements of a connection or a pool. There are as many as there
-// are texts in this package, times the few sizes that lookup and insert use, so nothing is ever
+// statements keeps the prepared statements of a connection or a pool. Their number is bounded by
+// the texts in this package and the few sizes that lookup and insert use, so nothing is ever
 // dropped.
 type statements struct {
 	prepare func(ctx context.Context, text string) (*sql.Stmt, error)
@@ -54,8 +54,8 @@ func (s *statements) get(ctx context.Context, sh shape) (*sql.Stmt, error) {
 	if kept != nil {
 		return kept, nil
 	}
-	// Preparing may wait for a connection, so it is done without the lock. Two may prepare the
-	// same: the first one wins, as it may be in use already.
+	// Preparing may wait for a connection, so it is done without the lock. If two calls prepare the
+	// same statement, the first one is kept, because it may be in use already.
 	made, err := s.prepare(ctx, sh.String())
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (s *statements) exec(ctx context.Context, text string, args ...any) (sql.Re
 	return stmt.ExecContext(ctx, args...)
 }
 
-// change is exec that returns how many rows were changed.
+// change runs a statement like exec, and returns how many rows it changed.
 func (s *statements) change(ctx context.Context, text string, args ...any) (int64, error) {
 	result, err := s.exec(ctx, text, args...)
 	if err != nil {
@@ -117,7 +117,7 @@ type querier interface {
 	queryShape(ctx context.Context, sh shape, args []any) (*sql.Rows, error)
 }
 
-// errEnough ends each early, without an error.
+// errEnough ends an each early, without an error.
 var errEnough = errors.New("enough rows")
 
 // each calls scan for every row of a query, and closes it. A connection's statements are never in
@@ -159,9 +159,9 @@ func exists(ctx context.Context, q querier, text string, args ...any) (bool, err
 func text[K ~string](args []any, key *K) []any { return append(args, string(*key)) }
 
 // lookup runs a query whose group is a list of keys, in chunks; bind appends a key's values. Lists
-// are filled up with NULL, which equals nothing, to one of four sizes, so that a handful of
-// statements serves them all. Keys as the rows of VALUES are cheaper than an IN list, for which
-// SQLite builds and fills a tree first.
+// are filled up with NULL, which matches nothing, to one of four sizes, so that a few statements
+// are enough. Keys as the rows of VALUES are cheaper than an IN list, for which SQLite builds and
+// fills a tree first.
 func lookup[K any](ctx context.Context, q querier, query string, first []any, keys []K,
 	bind func(args []any, key *K) []any, scan func(*sql.Rows) error) error {
 	return inLists(first, keys, bind, func(repeat int, args []any) error {
@@ -218,8 +218,8 @@ func listSize(n int) int {
 }
 
 // insert writes rows with a statement whose group is one row. bind appends a row's values. The
-// sizes are powers of two: a batch of 500 is six statements, each prepared once for ever, where a
-// statement of exactly 500 rows would be compiled for each new size of a batch.
+// sizes are powers of two: a batch of 500 uses six statements, each prepared only once. A statement
+// for exactly 500 rows would have to be compiled for each new size of a batch.
 func insert[T any](ctx context.Context, s *statements, query string, rows []T, bind func(args []any, row *T) []any) error {
 	var args []any
 	for len(rows) > 0 {

@@ -18,7 +18,7 @@ type stockItem struct {
 	total     int64 // over all shards
 }
 
-// stockItem reads an item; ErrNotFound where there is none.
+// stockItem reads an item; ErrNotFound if there is none.
 func (tx *transaction) stockItem(ctx context.Context, id inventory.ItemID) (stockItem, error) {
 	var i stockItem
 	ok, err := one(ctx, tx, `SELECT i.activity, i.sku, i.spread, a.published, (SELECT sum(total) FROM stock WHERE stock.item = i.id)
@@ -170,7 +170,7 @@ func (tx *transaction) takeUnits(ctx context.Context, t *seckill.Taken) (made bo
 	return true, tx.insertOutbox(ctx, []seckill.Outgoing{seckill.SettleTaken(t, inventory.SettleSold)})
 }
 
-// whyNotTaken returns ErrTooLow with the row's counts, or ErrNotFound where there is no row.
+// whyNotTaken returns ErrTooLow with the row's counts, or ErrNotFound if there is no row.
 func (tx *transaction) whyNotTaken(ctx context.Context, key seckill.StockKey) error {
 	stock, err := tx.ledgers(ctx, []seckill.StockKey{key})
 	if err != nil {

@@ -36,7 +36,7 @@ type Store struct {
 
 	calls wait.Calls
 
-	relaying sync.Mutex // held by the RelayEvents under way
+	relaying sync.Mutex // held by the RelayEvents in progress
 
 	members members // nodes that use the settings
 
@@ -48,7 +48,7 @@ func (s *Store) now() time.Time { return fromMicros(s.clock().UnixMicro()) }
 
 func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
-// Close waits for the calls under way and closes the file; its write-ahead log is folded in.
+// Close waits for the calls in progress and closes the file; its write-ahead log is folded in.
 // Closing twice is fine.
 func (s *Store) Close() error {
 	first := s.calls.Close()

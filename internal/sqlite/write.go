@@ -11,9 +11,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// insertOrders writes new rows. A violated constraint is a bug and ends the transaction. OR
-// ROLLBACK says so beforehand, and spares SQLite the copies of all touched pages that it keeps
-// where one statement alone may have to be undone.
+// insertOrders writes new rows. A violated constraint is a bug and ends the transaction. With OR
+// ROLLBACK, SQLite knows that before, and needs no copies of the touched pages to undo a single
+// statement.
 func (tx *transaction) insertOrders(ctx context.Context, orders []seckill.Order) error {
 	const query = "INSERT OR ROLLBACK INTO orders (" + orderColumns +
 		") VALUES {(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)}"
@@ -27,7 +27,7 @@ type target struct {
 	reason  seckill.Reason
 	units   seckill.UnitState
 	updated int64
-	ended   bool // at that moment
+	ended   bool // at the time of the change
 }
 
 // writeChanges writes the changes that package seckill has decided.
@@ -73,7 +73,7 @@ func (tx *transaction) rewriteOrders(ctx context.Context, c *seckill.Changes) er
 	return tx.writeCounts(ctx, c)
 }
 
-// writeCounts writes all of the changes but the orders.
+// writeCounts writes all changes except those of the orders.
 func (tx *transaction) writeCounts(ctx context.Context, c *seckill.Changes) error {
 	if err := tx.writeStock(ctx, c.Stock); err != nil {
 		return err
@@ -101,8 +101,8 @@ type stockDelta struct {
 	seckill.StockDelta
 }
 
-// writeStock changes the counts of stock rows. Parked units are not kept: see the schema. Promises
-// that are skipped, or rejected after they were parked, may have no row.
+// writeStock changes the counts of stock rows. Parked units are not stored: see the schema.
+// Promises that are skipped, or rejected after they were parked, may have no row.
 func (tx *transaction) writeStock(ctx context.Context, deltas map[seckill.StockKey]*seckill.StockDelta) error {
 	var units, others []stockDelta
 	for key, d := range deltas {

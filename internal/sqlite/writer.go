@@ -12,7 +12,7 @@ import (
 
 // writer is the one connection that writes. Its fields are guarded by turn.
 type writer struct {
-	turn chan struct{} // holds a token while somebody has the writer; those who wait get it in their order
+	turn chan struct{} // has a token while a call uses the writer; waiting calls get it in their order
 
 	db         *sql.DB // at most one connection
 	conn       *sql.Conn
@@ -48,18 +48,18 @@ func (w *writer) drop() error {
 	return err
 }
 
-// transaction is a write under way. Its statements run on the writer's connection.
+// transaction is a write in progress. Its statements run on the writer's connection.
 type transaction struct {
 	*statements
-	now    time.Time // one reading of the clock for the whole transaction, taken under the write lock
+	now    time.Time // one reading of the clock for the whole transaction, made under the write lock
 	events bool      // steps of orders are kept
 	shards int       // of the installation
 	locked map[seckill.StockKey]bool
 }
 
 // write runs fn in a transaction. The wait for the writer ends with ctx. A transaction that has
-// begun runs to its end, which its batch bounds: a commit that was broken off would leave the
-// caller not knowing. Errors are wrapped with what.
+// begun runs to its end, which comes soon because its batch is bounded. If a commit were broken
+// off, the caller would not know the outcome. Errors are wrapped with what.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
 	if !s.calls.Enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
@@ -68,10 +68,10 @@ func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Cont
 	return describe(what, s.inTurn(ctx, fn))
 }
 
-// inTurn is write within a call that has entered.
+// inTurn is write for a call that has entered.
 func (s *Store) inTurn(ctx context.Context, fn func(context.Context, *transaction) error) error {
 	if err := context.Cause(ctx); err != nil {
-		return err // select would not prefer it
+		return err // a select would choose at random
 	}
 	select {
 	case s.writer.turn <- struct{}{}:
@@ -82,7 +82,7 @@ func (s *Store) inTurn(ctx context.Context, fn func(context.Context, *transactio
 	return s.transact(context.WithoutCancel(ctx), fn)
 }
 
-// transact is called with the writer's turn.
+// transact must be called with the writer's turn.
 func (s *Store) transact(ctx context.Context, fn func(context.Context, *transaction) error) (err error) {
 	w := s.writer
 	if err := w.connect(ctx); err != nil {
@@ -92,12 +92,12 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context, *transact
 		return errors.Join(err, w.drop())
 	}
 	committed := false
-	defer func() { // also when fn panics: the panic goes on, the transaction does not
+	defer func() { // also when fn panics: the panic goes on, but the transaction doesn't
 		if committed {
 			return
 		}
-		// SQLite has rolled back already where the disk is full or broken, and says so with an
-		// error. A connection that could not be cleaned, for whatever reason, is not used again.
+		// If the disk is full or broken, SQLite has rolled back already, and says so with an error.
+		// A connection that could not be cleaned, for any reason, is not used again.
 		if _, rollback := w.statements.exec(ctx, "ROLLBACK"); rollback != nil {
 			err = errors.Join(err, w.drop())
 		}

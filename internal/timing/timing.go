@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Size is how many buckets there are. The last one takes everything above it too.
+// Size is how many buckets there are. The last one also counts all longer durations.
 const Size = 104
 
-// Counts is how many durations fell into each bucket. The zero value is none.
+// Counts is how many durations fell into each bucket. The zero value has none.
 type Counts [Size]uint64
 
 // Bucket returns the bucket of a duration.
@@ -37,7 +37,7 @@ func (c *Counts) Add(other *Counts) {
 	}
 }
 
-// Since returns what was counted after earlier, which must be of the same histogram.
+// Since returns what was counted after earlier, which must come from the same histogram.
 func (c *Counts) Since(earlier *Counts) (out Counts) {
 	for i := range c {
 		out[i] = c[i] - min(earlier[i], c[i])
@@ -53,8 +53,8 @@ func (c *Counts) Total() (n uint64) {
 	return n
 }
 
-// Above returns how many were longer than d, as far as the buckets tell: a bucket that d is in
-// counts as not longer.
+// Above returns how many durations were longer than d, as exactly as the buckets allow: the bucket
+// that contains d counts as not longer.
 func (c *Counts) Above(d time.Duration) (n uint64) {
 	for i := Bucket(d) + 1; i < Size; i++ {
 		n += c[i]
@@ -62,8 +62,8 @@ func (c *Counts) Above(d time.Duration) (n uint64) {
 	return n
 }
 
-// Quantile returns the upper bound of the bucket that has the quantile q, from 0 to 1. It isn't
-// known where nothing was counted.
+// Quantile returns the upper bound of the bucket that has the quantile q, from 0 to 1. ok is false
+// if nothing was counted.
 func Quantile(c *Counts, q float64) (d time.Duration, known bool) {
 	total := c.Total()
 	if total == 0 {

@@ -2,8 +2,8 @@ package trace
 
 import "encoding/hex"
 
-// Context names a span of a trace that is recorded: 16 bytes of the trace and 8 of the span, raw.
-// "" is none. It outlives a process: pages of the queue carry it.
+// Context names a span of a trace that is recorded: 16 bytes of the trace and 8 of the span, as raw
+// bytes. "" means none. It may live longer than a process, because pages of the queue have it.
 type Context string
 
 // contextLength is the length of a Context that is one.
@@ -12,7 +12,7 @@ const contextLength = 24
 // Valid reports whether c names a span.
 func (c Context) Valid() bool { return len(c) == contextLength }
 
-// Trace returns the id of the trace as people and collectors write it, "" where there is none.
+// Trace returns the id of the trace as people and collectors write it, or "" if there is none.
 func (c Context) Trace() string {
 	if !c.Valid() {
 		return ""
@@ -42,7 +42,7 @@ type parent struct {
 	sampled bool
 }
 
-// parseHeader reads a traceparent. A later version is read as far as this one goes.
+// parseHeader reads a traceparent. From a later version it reads only the fields of this version.
 func parseHeader(b []byte) (p parent, ok bool) {
 	if len(b) < headerLength || b[2] != '-' || b[35] != '-' || b[52] != '-' {
 		return p, false

@@ -22,7 +22,7 @@ import (
 // Config configures the collector, and which requests are traced.
 type Config struct {
 	Endpoint string  // URL of the collector, without /v1/traces; "" traces nothing
-	Sample   float64 // share of the requests that come without a trace of their own, 0 to 1
+	Sample   float64 // share of the requests without a traceparent that are traced, 0 to 1
 	Node     string
 	Version  string
 }
@@ -39,12 +39,12 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Bounds of recorded spans, also for a client that asks for a trace of every request.
+// Bounds of recorded spans, which also hold if a client asks for a trace of every request.
 const (
-	mostTraces = 200   // begun in a second, by one process
+	mostTraces = 200   // traces that one process begins in a second
 	mostQueued = 4_096 // spans that wait for the collector
 	sendEvery  = time.Second
-	patience   = 10 * time.Second // of one call of the collector
+	patience   = 10 * time.Second // timeout of one call to the collector
 )
 
 // Tracer records spans. nil records nothing. It is safe for concurrent use.
@@ -57,7 +57,7 @@ type Tracer struct {
 	sender    *sender
 
 	second atomic.Int64 // Unix time
-	begun  atomic.Int64 // traces in that second
+	begun  atomic.Int64 // traces that were begun in that second
 
 	traces, refused, spans atomic.Int64
 }
@@ -65,14 +65,14 @@ type Tracer struct {
 // Stats are a tracer's counters.
 type Stats struct {
 	Traces  int64 // requests that were traced
-	Refused int64 // that were not, since too many were
+	Refused int64 // requests that were not traced, because there were too many
 	Spans   int64 // recorded
-	Sent    int64 // taken by the collector
-	Lost    int64 // dropped, because the collector did not accept them
+	Sent    int64 // spans that the collector accepted
+	Lost    int64 // spans that the collector did not accept
 }
 
 // Open makes a tracer; nil if tracing is off. It doesn't connect: a collector that can't be reached
-// is no error. Close ends it.
+// is not an error. Close ends it.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Tracer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
@@ -117,13 +117,13 @@ func (t *Tracer) Stats() Stats {
 type Request struct {
 	trace  [16]byte
 	span   [8]byte
-	parent [8]byte // zero: it begins its trace
+	parent [8]byte // zero: the request begins its trace
 }
 
 // Traced reports whether it is.
 func (r *Request) Traced() bool { return r.span != [8]byte{} }
 
-// Context names the request's span, for its parts; "" where it isn't traced.
+// Context names the request's span, for its parts; "" if it isn't traced.
 func (r *Request) Context() Context {
 	if !r.Traced() {
 		return ""
@@ -231,7 +231,7 @@ func (t *Tracer) record(ctx context.Context, name string, kind otel.SpanKind, fr
 	span.End(otel.WithTimestamp(to))
 }
 
-// givenIDs gives a request's span the id that its parts were told before it ended.
+// givenIDs gives a request's span the id that its parts have used before it ended.
 type givenIDs struct{}
 
 type givenKey struct{}
@@ -254,7 +254,7 @@ func (g givenIDs) NewSpanID(ctx context.Context, _ otel.TraceID) otel.SpanID {
 	return newSpanID()
 }
 
-// sender sends spans, and counts and logs the results, because the library would write to its own
+// sender sends spans. It counts and logs the results, because the library would write to its own
 // log.
 type sender struct {
 	to         *otlptrace.Exporter
@@ -273,12 +273,12 @@ func (s *sender) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) erro
 	}
 	if s.failing.Swap(err != nil) != (err != nil) {
 		if err != nil {
-			s.log.Warn("the collector doesn't take spans, they are lost", "err", err)
+			s.log.Warn("the collector doesn't accept spans, so they are lost", "err", err)
 		} else {
-			s.log.Info("the collector takes spans again")
+			s.log.Info("the collector accepts spans again")
 		}
 	}
-	return nil // it is told
+	return nil // it is counted and logged already
 }
 
 // Shutdown implements sdk.SpanExporter.

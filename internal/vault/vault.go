@@ -4,13 +4,13 @@
 //	sealed := v.Seal("whsec-…", "m1")    // what is kept
 //	secret, err := v.Open(sealed, "m1")
 //
-// It is envelope encryption: each secret is encrypted by a key of its own, and that one by the
-// vault's first key. The vault may have other keys, which only open: a key is changed by putting a
-// new one first and by Rewrap of everything that is sealed. Both steps are AES-256-GCM with random
-// nonces. What is sealed for one owner can't be opened for another.
+// It is envelope encryption: each secret is encrypted with its own key, and that key with the
+// vault's first key. The vault's other keys only decrypt. To change the key, put a new one first,
+// and call Rewrap for all sealed texts. Both steps use AES-256-GCM with random nonces. A text that
+// is sealed for one owner can't be opened for another.
 //
-// A nil Vault has no keys: it seals nothing and opens what was never sealed. Vaults are safe for
-// concurrent use.
+// A nil Vault has no keys: it leaves secrets unencrypted, and can only open such secrets. Vaults
+// are safe for concurrent use.
 package vault
 
 import (
@@ -47,15 +47,15 @@ type key struct {
 	block cipher.AEAD
 }
 
-// NewKey returns a random key, as Parse reads it.
+// NewKey returns a random key, in the form that Parse reads.
 func NewKey() string {
 	raw := make([]byte, keySize)
 	rand.Read(raw) // never fails
 	return base64.StdEncoding.EncodeToString(raw)
 }
 
-// Parse reads keys, one a line or with commas between: 32 bytes each, in base64 or hex. The first
-// one seals. Empty lines and those that begin with # are ignored. The error never has a key.
+// Parse reads keys, one on each line, or separated by commas: 32 bytes each, in base64 or hex. The
+// first one seals. Empty lines and those that begin with # are ignored. The error never has a key.
 func Parse(text string) (*Vault, error) {
 	v := new(Vault)
 	number := 0
@@ -92,7 +92,7 @@ func idOf(raw []byte) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// newBlock makes AES-256-GCM of a key of keySize bytes, which both calls take.
+// newBlock makes AES-256-GCM from a key of keySize bytes.
 func newBlock(raw []byte) cipher.AEAD {
 	block, err := aes.NewCipher(raw)
 	if err == nil {
@@ -119,7 +119,7 @@ func (v *Vault) Keys() []string {
 // IsSealed reports whether text was sealed.
 func IsSealed(text string) bool { return strings.HasPrefix(text, Prefix) }
 
-// KeyOf returns the id of the key that text is sealed with, "" where it was never sealed.
+// KeyOf returns the id of the key with which text is sealed, or "" if it was never sealed.
 func KeyOf(text string) string {
 	rest, ok := strings.CutPrefix(text, Prefix)
 	if !ok {
@@ -129,7 +129,7 @@ func KeyOf(text string) string {
 	return id
 }
 
-// Seal encrypts a secret of an owner with a new key of its own.
+// Seal encrypts an owner's secret with a new key of its own.
 func (v *Vault) Seal(secret, owner string) string {
 	if v == nil {
 		return secret
@@ -140,7 +140,7 @@ func (v *Vault) Seal(secret, owner string) string {
 	return v.wrap(own, base64.RawURLEncoding.EncodeToString(data), owner)
 }
 
-// wrap puts a secret's own key, encrypted, in front of the secret.
+// wrap puts the secret's own key, encrypted, before the secret.
 func (v *Vault) wrap(own []byte, data, owner string) string {
 	k := &v.keys[0]
 	wrapped := k.block.Seal(nil, nil, own, []byte("key of "+owner))
@@ -167,7 +167,7 @@ func (v *Vault) Open(text, owner string) (string, error) {
 	return string(secret), nil
 }
 
-// unwrap returns a secret's own key, and the secret as that encrypts it.
+// unwrap returns a secret's own key, and the secret in the form that this key encrypted.
 func (v *Vault) unwrap(text, owner string) (own []byte, data string, err error) {
 	parts := strings.Split(strings.TrimPrefix(text, Prefix), ":")
 	if len(parts) != 3 {
@@ -192,8 +192,8 @@ func (v *Vault) unwrap(text, owner string) (own []byte, data string, err error) 
 	return nil, "", fmt.Errorf("%w %s: it is not in secrets-key or secrets-key-file", ErrNoKey, parts[0])
 }
 
-// Rewrap returns text sealed with the first key. A text that already is so is returned unchanged; a
-// text that was never sealed is sealed. The secret itself is not decrypted.
+// Rewrap returns text sealed with the first key. A text that is sealed with it already is returned
+// unchanged; a text that was never sealed is sealed. The secret itself is not decrypted.
 func (v *Vault) Rewrap(text, owner string) (string, error) {
 	switch {
 	case v == nil || text == "" || KeyOf(text) == v.keys[0].id:

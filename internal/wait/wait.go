@@ -1,11 +1,12 @@
-// Package wait is the one way to wait, to back off, and to close what has calls under way.
+// Package wait is the one way to wait, to back off, and to close things that have calls in
+// progress.
 //
 //	pause := wait.Backoff{First: 20 * time.Millisecond, Longest: 2 * time.Second}
 //	for try() != nil && pause.Wait(ctx) {
 //	}
 //
 // It promises that every wait ends with its context, and that a back-off has jitter: processes that
-// failed together do not come again together. It does not count tries and gives nothing up.
+// failed together do not try again together. It does not count attempts and never gives up.
 package wait
 
 import (
@@ -51,8 +52,8 @@ func Woken(ctx context.Context, c <-chan struct{}) bool {
 	}
 }
 
-// Backoff doubles its pauses from First to Longest. Each pause is between half of that and all of
-// it, by chance. It is used by one goroutine.
+// Backoff doubles its pauses from First to Longest. Each pause is a random time between half of
+// that and all of it. It is used by one goroutine.
 type Backoff struct {
 	First   time.Duration // not 0
 	Longest time.Duration // at least First
@@ -67,8 +68,8 @@ func (b *Backoff) Wait(ctx context.Context) bool { return For(ctx, b.Next()) }
 func (b *Backoff) Next() time.Duration {
 	d := max(b.next, b.First)
 	b.next = min(2*d, b.Longest)
-	// The clock's nanoseconds are chance enough: no two processes read the same. In the simulator,
-	// where time is the driver's, they make a seed's history the same each time.
+	// The clock's nanoseconds are random enough, because no two processes read the same value. In
+	// the simulator, which controls the time, they are the same for each run of a seed.
 	chance := rand.NewPCG(uint64(time.Now().UnixNano()), uint64(d)).Uint64()
 	return d/2 + time.Duration(chance%uint64(d/2+1))
 }
@@ -76,15 +77,15 @@ func (b *Backoff) Next() time.Duration {
 // Reset makes the next pause the first one again.
 func (b *Backoff) Reset() { b.next = 0 }
 
-// Calls are the calls under way of something that can be closed. It is safe for concurrent use. The
-// zero value is open and has no calls.
+// Calls are the calls in progress on something that can be closed. It is safe for concurrent use.
+// The zero value is open and has no calls.
 type Calls struct {
 	mu     sync.Mutex
 	closed bool           // guarded by mu
 	under  sync.WaitGroup // grows only under mu while not closed
 }
 
-// Enter begins a call. It reports false once Close was called; after true the caller must Leave.
+// Enter begins a call. It returns false after Close was called; after true the caller must Leave.
 func (c *Calls) Enter() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,8 +99,8 @@ func (c *Calls) Enter() bool {
 // Leave ends a call.
 func (c *Calls) Leave() { c.under.Done() }
 
-// Close lets no more calls in, and waits for those under way. It reports whether this was the first
-// Close.
+// Close allows no more calls, and waits for those in progress. It reports whether this was the
+// first Close.
 func (c *Calls) Close() (first bool) {
 	c.mu.Lock()
 	first = !c.closed

@@ -16,15 +16,15 @@ import (
 	"github.com/penstock/penstock/internal/wait"
 )
 
-// Feed hands the events of a hub to a sender. Every node has a hub of its own, with ids of its own;
-// a feed gives each event the id under which all nodes know it:
+// Feed passes the events of a hub to a sender. Every node has its own hub with its own ids. A feed
+// gives each event an id that is the same on all nodes:
 //
-//   - a change by its number;
-//   - anything else by what it is about and the state that this is in now. The first node that sees
-//     a state proposes an id, and the others take that. The next state forgets it.
+//   - for a change, its number;
+//   - for any other event, its subject and the state that the subject is in now. The first node
+//     that sees a state proposes an id, and the others use it. The next state replaces it.
 //
-// While owners can't be asked for, an id is made of the event and the minute: the same on most
-// nodes.
+// While ownership can't be asked for, an id is made from the event and the minute: it is the same
+// on most nodes.
 type Feed struct {
 	Hub    *live.Hub
 	Sender *Sender
@@ -33,16 +33,16 @@ type Feed struct {
 
 // The times of a feed.
 const (
-	stateLife    = time.Hour // for which an id of a state is known; prolonged while the state lasts
+	stateLife    = time.Hour // how long the id of a state is known; prolonged while the state lasts
 	prolongEvery = 10 * time.Minute
 	maxTopics    = 4096 // subjects with remembered states
 )
 
-// topicState is the state that something is in, and the id of the event that said so.
+// topicState is the state of a subject, and the id of the event about it.
 type topicState struct{ state, id string }
 
-// Run feeds until ctx ends. A hub that ends, or that cuts this reader off, is subscribed to again
-// from where it was.
+// Run feeds until ctx ends. If a hub ends, or cuts this reader off, Run subscribes again from the
+// same place.
 func (f *Feed) Run(ctx context.Context) {
 	topics := make(map[string]topicState)
 	after := ""
@@ -63,7 +63,7 @@ func (f *Feed) Run(ctx context.Context) {
 	}
 }
 
-// follow feeds what one subscription has, and returns the id of the last event.
+// follow feeds the events of one subscription, and returns the id of the last one.
 func (f *Feed) follow(ctx context.Context, w *live.Watcher, topics map[string]topicState, after string) string {
 	tick := time.NewTicker(prolongEvery)
 	defer tick.Stop()
@@ -80,7 +80,7 @@ func (f *Feed) follow(ctx context.Context, w *live.Watcher, topics map[string]to
 			after = e.ID
 			id, err := f.identify(ctx, &e, topics)
 			if err != nil {
-				f.Log.Error("event can't be told to webhooks", "event", e.ID, "type", e.Type, "err", err)
+				f.Log.Error("event can't be sent to webhooks", "event", e.ID, "type", e.Type, "err", err)
 				continue
 			}
 			f.Sender.Send(Event{ID: id, Kind: e.Type, At: e.At, Data: e.Data})
@@ -88,7 +88,7 @@ func (f *Feed) follow(ctx context.Context, w *live.Watcher, topics map[string]to
 	}
 }
 
-// identify returns the id under which all nodes know an event.
+// identify returns the id that an event has on all nodes.
 func (f *Feed) identify(ctx context.Context, e *live.Event, topics map[string]topicState) (string, error) {
 	switch e.Type {
 	case live.EventChange:
@@ -111,12 +111,12 @@ func (f *Feed) identify(ctx context.Context, e *live.Event, topics map[string]to
 	return f.agree(ctx, e, []string{i.Node, i.Subject}, i.State, topics), nil
 }
 
-// agree returns the id that all nodes have for a topic's being in a state now.
+// agree returns the id that all nodes use for the current state of a topic.
 func (f *Feed) agree(ctx context.Context, e *live.Event, about []string, state string, topics map[string]topicState) string {
 	topic := e.Type + "\x00" + strings.Join(about, "\x00")
 	before, known := topics[topic]
 	if len(topics) >= maxTopics && !known {
-		clear(topics) // earlier states are sent again, with ids that are remembered for an hour
+		clear(topics) // earlier states are sent again; their ids are remembered for an hour
 	}
 	id := e.Type + "-" + rand.Text()
 	if owners := f.Sender.owners; owners != nil {

@@ -13,7 +13,7 @@ type Hook struct {
 	Name   string   `json:"name"`
 	URL    string   `json:"url"`
 	Events []string `json:"events"` // names of kinds; sorted
-	Secret string   `json:"secret"` // that signs, as internal/vault has sealed it for Owner
+	Secret string   `json:"secret"` // signs the posts; encrypted by internal/vault for Owner
 }
 
 // Owner returns the owner name with which the secret of a hook is encrypted.
@@ -114,11 +114,11 @@ func (e *Event) body() ([]byte, error) {
 
 // State is the state of the deliveries to a receiver.
 type State struct {
-	Waiting   int            `json:"waiting"`    // events in the queue, the one under way included
-	Sent      int64          `json:"sent"`       // events that were taken
-	GivenUp   int64          `json:"given_up"`   // events that it never got: refused, too old, or forgotten by a full queue
-	LastOK    *time.Time     `json:"last_ok"`    // when it took one last; null: never
-	LastError *FailedAttempt `json:"last_error"` // the last attempt that failed; null: none
+	Waiting   int            `json:"waiting"`    // events in the queue, including the one in progress
+	Sent      int64          `json:"sent"`       // events that were accepted
+	GivenUp   int64          `json:"given_up"`   // events that it never got: refused, too old, or dropped by a full queue
+	LastOK    *time.Time     `json:"last_ok"`    // when it last accepted an event; null: never
+	LastError *FailedAttempt `json:"last_error"` // the last failed attempt; null: none
 }
 
 // FailedAttempt is an attempt that failed.

@@ -14,8 +14,8 @@ type queued struct {
 // lane has the waiting events of one receiver.
 type lane struct {
 	name    string        // fixed
-	filled  chan struct{} // there is something; capacity 1
-	changed chan struct{} // the hook is another one; capacity 1
+	filled  chan struct{} // gets a value when an event is queued; capacity 1
+	changed chan struct{} // gets a value when the hook was changed; capacity 1
 
 	mu    sync.Mutex
 	hook  Hook     // guarded by mu
@@ -37,9 +37,9 @@ func (l *lane) change(h Hook) {
 	}
 }
 
-// put queues an event that the hook wants. It returns the id of the event that was forgotten for
-// it, "" where there was room. The event under way may be the one that is forgotten; it is sent all
-// the same, and its end is then no event's.
+// put queues an event that the hook wants. It returns the id of the event that was dropped for it,
+// or "" if there was room. The dropped event may be the one in progress: it is still sent, but its
+// result is not counted.
 func (l *lane) put(e Event, now time.Time, most int) (forgot string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -56,7 +56,7 @@ func (l *lane) put(e Event, now time.Time, most int) (forgot string) {
 	return forgot
 }
 
-// head returns the oldest event, and the present hook; nil if nothing waits.
+// head returns the oldest event and the current hook; nil if nothing waits.
 func (l *lane) head() (*Event, Hook, time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,7 +76,7 @@ func (l *lane) drop(e *Event, givenUp bool) {
 
 func (l *lane) dropLocked(e *Event, givenUp bool) {
 	if len(l.queue) == 0 || l.queue[0].event != e {
-		return // it was forgotten meanwhile, and counted
+		return // it was dropped in the meantime, and counted
 	}
 	l.queue = append(l.queue[:0], l.queue[1:]...)
 	if givenUp {
@@ -84,7 +84,7 @@ func (l *lane) dropLocked(e *Event, givenUp bool) {
 	}
 }
 
-// sent notes that the receiver has an event.
+// sent records that the receiver has an event.
 func (l *lane) sent(e *Event) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	l.mu.Lock()
@@ -94,7 +94,7 @@ func (l *lane) sent(e *Event) {
 	l.dropLocked(e, false)
 }
 
-// failed notes an attempt that failed.
+// failed records a failed attempt.
 func (l *lane) failed(e *Event, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

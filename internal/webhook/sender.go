@@ -62,7 +62,7 @@ type Owners interface {
 // done is the owner of sent events. No node has that name: names of nodes have an @.
 const done = "done"
 
-// Board has notes that nodes leave for one another; *inventory.Stock implements it in Redis.
+// Board has records that nodes leave for one another; *inventory.Stock implements it in Redis.
 type Board interface {
 	Pin(ctx context.Context, board, name, text string) error
 	Unpin(ctx context.Context, board string, names ...string) error

@@ -360,7 +360,7 @@ func TestSender_ForgetsTheOldest(t *testing.T) {
 	s, _ := start(t, "a@1", newMemory(), func(c *Config) { c.Queue = 3 })
 	s.Apply(hooks(map[string]string{"one": r.url}))
 	s.Send(alarm("e0"))
-	r.wants("e0") // under way
+	r.wants("e0") // in progress
 	for i := 1; i < 6; i++ {
 		s.Send(alarm(fmt.Sprint("e", i)))
 	}

@@ -1,5 +1,5 @@
--- books.lua is put between shard.lua and the scripts that change or read an item's books. It has no
--- effect by itself.
+-- books.lua is put between shard.lua and the scripts that change or read an item's books. It does
+-- nothing by itself.
 --
 -- Reply: none, because it is not a script by itself.
 --
@@ -18,7 +18,7 @@ local function writeBooks(s)
   redis.call('HSET', SHARD, 'items', text(s.items), 'ordered', text(s.ordered), 'sold', text(s.sold))
 end
 
--- index returns head -> value in holds; false for a head that isn't there.
+-- index returns head -> value in holds; false for a missing head.
 local function index(heads)
   local values, out = hmget(SHARD, heads), {}
   for i = 1, #heads do
@@ -27,9 +27,9 @@ local function index(heads)
   return out
 end
 
--- entry searches a value. It returns where the entry with the tail begins, and its state, quantity
--- and touch, or nils; then the units and the number of fresh and doomed entries, and whether the
--- value has a buyer.
+-- entry searches a value for the entry with this tail. It returns where the entry begins, its
+-- state, quantity and touch, or nils. Then it returns the units and the number of fresh and doomed
+-- entries, and whether the value has a buyer.
 local function entry(value, tail)
   local at, where, state, quantity, touch, undecided = 1, nil, nil, nil, nil, 0
   while true do
@@ -60,8 +60,8 @@ local function bought(body)
   return buyer and buyer <= #body
 end
 
--- Shelves are the available units of some items: now, before this call (nil where the shard doesn't
--- know the item), and the items in their order.
+-- Shelves have the available units of some items: now, and before this call (nil if the shard
+-- doesn't know the item); and the items in their order.
 local function shelves(items)
   local u = {now = {}, was = {}, items = {}}
   local met = {}
@@ -79,8 +79,8 @@ local function shelves(items)
   return u
 end
 
--- put writes changed shelves back and records crossings. A new item has units unless a crossing
--- says otherwise.
+-- put writes changed shelves back and records crossings. A new item counts as having units until a
+-- crossing says that it has none.
 local function put(s, u)
   local fields = {}
   for i = 1, #u.items do
@@ -109,7 +109,7 @@ local function ledger(u)
   return out
 end
 
--- writeLedger writes those that are in changed (item -> true), in u's order.
+-- writeLedger writes the items that are in changed (item -> true), in u's order.
 local function writeLedger(u, b, changed)
   local fields = {}
   for i = 1, #u.items do

@@ -1,13 +1,13 @@
 -- close.lua begins a rebuild: it empties the shard and marks it with the rebuild's epoch.
 --
--- ARGV[5]  the installation that closes it, '' if nobody asks
+-- ARGV[5]  the installation that closes it, '' if that is not checked
 --
 -- Reply: {OK, seq, length of log}
 --
--- Invariant: refused with EPOCH where a later epoch stands, or this one is open, or something was
--- loaded under this one: a late repeat of a close must not take away what its own rebuild has
--- loaded, and with FOREIGN where another installation has the shard. Afterwards seq is 0, and every
--- call of another epoch is refused.
+-- Invariant: refused with EPOCH if the shard has a later epoch, or is open under this one, or
+-- something was loaded under this one. So a late repeat of a close can't delete what its own
+-- rebuild has loaded. Refused with FOREIGN if another installation has the shard. Afterwards seq is
+-- 0, and every call of another epoch is refused.
 --
 -- Cost: HGET shard, UNLINK, HSET shard twice. O(1) for the caller; Redis frees the memory in the
 -- background.

@@ -3,8 +3,8 @@
 -- ARGV[5]  the 8-byte hashes of all heads, joined
 -- ARGV[6]  n, the number of holds
 -- ARGV[7]  the sum of the digests of all names that have a buyer
--- ARGV[8]  the item of every hold, '' where they differ
--- ARGV[9]  the quantity of every hold, '' where they differ
+-- ARGV[8]  the item of every hold, '' if they differ
+-- ARGV[9]  the quantity of every hold, '' if they differ
 -- ARGV[10] the digests of all names, 12 hexadecimal digits each, joined
 -- then columns: heads; bodies; then, only where they differ: items; quantities
 --
@@ -16,8 +16,8 @@
 --     0. Then Redis has forgotten something, and the database decides L1.
 --   A hold of an unknown item is skipped: the item was forgotten, or the audit will report it.
 --
--- Cost: HMGET shard, twice; then as needed HSET shard, RPUSH log; one HMGET more if a hold isn't a
--- buyer's only one, or isn't fresh any more. O(holds of the call). As in hold.lua, the loop calls
+-- Cost: HMGET shard, twice; then as needed HSET shard, RPUSH log; one more HMGET if a hold isn't
+-- the buyer's only one, or is no longer fresh. O(holds of the call). As in hold.lua, the loop calls
 -- no Lua function for the most frequent case.
 local n = tonumber(ARGV[6])
 local heads, bodies = 10, 10 + n
@@ -63,8 +63,8 @@ local function confirm(i, value, body)
   return added(s, names, value, 'O', quantity, body, i), bought(body)
 end
 
--- Most holds are a buyer's only one, and fresh. So all are counted first, and the others are
--- subtracted again.
+-- Most holds are fresh and the buyer's only one. So all holds are counted first, and the exceptions
+-- are subtracted again.
 s.ordered = s.ordered + tonumber(ARGV[7])
 for i = 1, n do
   local head, body = ARGV[heads + i], ARGV[bodies + i]

@@ -2,11 +2,11 @@
 --
 -- ARGV[5]  n, the number of heads
 -- then for each head: head, the value that the caller has read, and of that value: units of its
--- fresh and doomed holds, digest of its ordered and of its sold ones
+-- fresh and doomed holds, digest of its ordered holds, and digest of its sold holds
 -- then items
 --
--- Reply: {OK, seq, length of log, left}: how many heads have another value now, and were not
--- dropped.
+-- Reply: {OK, seq, length of log, left}: how many heads were not dropped, because they have another
+-- value now.
 --
 -- Invariant: a head is dropped with all its holds, or not at all. Units are not changed: the item
 -- is dropped with them. A sold-out item crosses, because an unknown item counts as in stock.

@@ -1,14 +1,15 @@
--- hold.lua takes units for many buyers, or says why not, on one shard or on several of one server.
--- Running a script costs as much as a dozen holds, so a round is one run if the server allows it.
--- (In a Cluster all keys of a script must be in one slot.)
+-- hold.lua takes units for many buyers, or says why it can't, on one shard or on several of one
+-- server. Running a script costs as much as a dozen holds, so a round is one run if the server
+-- allows it. (In a Cluster all keys of a script must be in one slot.)
 --
--- KEYS are three of each shard, and ARGV those of each shard, one behind the other:
+-- KEYS has three keys of each shard, one shard after another. ARGV has the arguments of each shard
+-- in the same way:
 -- ARGV[5]  n, the number of claims
--- ARGV[6]  the number of items: 1 where all claims have the same, else n
+-- ARGV[6]  the number of items: 1 if all claims have the same item, else n
 -- ARGV[7]  the 8-byte hashes of all heads, joined
--- ARGV[8]  the quantity of every claim, '' where they differ
--- ARGV[9]  the most units of a buyer (0 is no limit), '' where they differ
--- ARGV[10] the most holds of a buyer (0 is no limit), '' where they differ
+-- ARGV[8]  the quantity of every claim, '' if they differ
+-- ARGV[9]  the most units of a buyer (0 means no limit), '' if they differ
+-- ARGV[10] the most holds of a buyer (0 means no limit), '' if they differ
 -- then columns: items; heads; bodies; then, only where they differ: quantities; most units; most
 -- holds
 --
@@ -17,17 +18,17 @@
 --   A held, B again (fresh), C ordered, D ended, E doomed, F sold out, G over the limit,
 --   H too many, I reused with another quantity, J the shard doesn't know the item
 --
--- Invariant: available never falls below 0 here. An existing name decides first, whatever the
--- stock; then an unknown item; then an item without units; then the buyer's limits; then the
--- quantity. Refused claims write nothing. A repeated hold is touched. Claims of one call are
--- decided in their order and see each other.
+-- Invariant: available never falls below 0 here. The first of these decides: an existing hold of
+-- this name, an unknown item, an item without units, the buyer's limits, the quantity. Refused
+-- claims write nothing. A repeated hold is touched. Claims of one call are decided in their order
+-- and see each other.
 --
 -- Cost: for each shard HMGET; then as needed HSET, RPUSH young and log. O(claims of the call), and
 -- O(holds of a buyer who has some). In a flood Redis does little else, and a command in a script
 -- costs as much as a claim. So everything that a call needs of a shard is read at once and written
 -- at once. Columns go to HMGET unchanged, replies are read by position, and the loop calls no Lua
 -- function for a buyer's first hold.
-local n, last = 0, 0 -- claims; element i of a column is ARGV[column + i]
+local n, last = 0, 0 -- element i of a column is ARGV[column + i]
 
 -- column returns the common value of all claims, or where their column begins.
 local function column(common)
@@ -38,11 +39,11 @@ local function column(common)
   return nil, last
 end
 
--- The values of the present claim: as text, and as numbers.
+-- The values of the current claim: as text, and as numbers.
 local quantity, units, start, mostText, most, ordersText, holdsAllowed
 
--- meet returns the verdict on a claim whose buyer has holds, and the new value, nil if it stays the
--- same; then whether units are taken, and whether the head is added to young.
+-- meet returns the verdict on a claim whose buyer has holds, and the new value, or nil if it stays
+-- the same. Then it returns whether units are taken, and whether the head is added to young.
 local function meet(s, value, body, available)
   local tail = string.sub(body, 1, TAIL)
   local at, count, used, undecided = 1, 0, 0, false
@@ -144,7 +145,7 @@ local function serve()
     else
       verdicts[i], new, taken, ripe = 'A', start .. body, true, true
       heard = heard + 1
-      if runTo ~= i - 1 then -- hashes are cut out run by run
+      if runTo ~= i - 1 then -- hashes are copied in runs
         names[#names + 1] = string.sub(hashes, 8 * runFrom - 7, 8 * runTo)
         runFrom = i
       end

@@ -9,11 +9,11 @@
 -- Reply: {OK, seq, length of log, elements left, head, value, ...}
 --
 -- Invariant: heads that still have a fresh or doomed hold go back, to the right, in one element;
--- others leave young. So a head that can't be decided hides no other, a pass ends, and young has at
--- most the heads that were held and are not decided.
+-- other heads leave young. So a head that can't be decided doesn't hide others, every pass ends,
+-- and young has only heads with undecided holds.
 --
 -- Cost: HMGET shard; LPOP young and HMGET shard for each element; RPUSH young; HSET shard. O(heads
--- looked at), which are the elements up to CHUNK heads, or one element.
+-- looked at): the elements up to CHUNK heads, but at least one element.
 local s, no = begin()
 if no then
   return no

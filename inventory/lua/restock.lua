@@ -2,12 +2,12 @@
 --
 -- then for each restock from ARGV[5]: item, id, units, kind (P publish, R restock)
 --
--- Reply: {OK, seq, length of log, applied}: for each a '1' where it is applied, now or before, and
--- a '0' where it is not.
+-- Reply: {OK, seq, length of log, applied}: for each a '1' if it is applied, now or before, and a
+-- '0' if it is not.
 --
--- Invariant: an id adds once per item and epoch, however often it comes. A publish makes an unknown
--- item; for a known item it counts as already applied. Its id is not kept. A restock of an unknown
--- item is not applied.
+-- Invariant: an id adds units once per item and epoch, even if it comes again. A publish makes an
+-- unknown item; for a known item it counts as already applied. Its id is not kept. A restock of an
+-- unknown item is not applied.
 --
 -- Cost: HMGET shard, totals and restocks; then as needed HSET of these, RPUSH log; PUBLISH
 -- when an item had nothing. O(restocks of the call), and O(ids of an item).

@@ -5,10 +5,11 @@
 --
 -- Reply: {OK, seq, length of log}
 --
--- Invariant: void gives a hold's units back to available; sold keeps them, as sold or, of a
--- withdrawal (no buyer), out of the total. The values of the hold count, not those of the call. A
--- missing hold gives nothing back and leaves the marker; if it is sold, its units are taken,
--- because the order exists. A marker stays as it is. A hold of an unknown item leaves nothing.
+-- Invariant: void gives a hold's units back to available; sold keeps them: as sold, or, for a
+-- withdrawal (no buyer), by making the total smaller. The values of the hold count, not those of
+-- the call. A missing hold gives nothing back and leaves the marker; if it is sold, its units are
+-- taken, because the order exists. A marker stays as it is. A hold of an unknown item leaves
+-- nothing.
 --
 -- Cost: HMGET shard and totals; then as needed HSET of these, RPUSH log; PUBLISH when an
 -- item had nothing. O(holds of the call).

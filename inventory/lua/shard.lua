@@ -1,5 +1,5 @@
--- shard.lua stands in front of every other script of this folder; lua.go joins them. It has no
--- effect by itself. Functions for scripts that no buyer waits for are in books.lua, because each
+-- shard.lua stands in front of every other script of this folder: lua.go joins them. It does
+-- nothing by itself. Functions for scripts that no buyer waits for are in books.lua, because each
 -- function here costs every call a fraction of a microsecond.
 --
 -- A shard is five keys with one hash tag. Every script gets them in this order; hold.lua gets the
@@ -20,8 +20,8 @@
 --   ARGV[2] seen      the highest seq of this epoch that the caller has seen
 --   ARGV[3] channel   where crossings are published
 --   ARGV[4] shard     for that message
--- hold.lua may get several shards, one behind the other: base is what is in front of the arguments
--- of the one that is served.
+-- hold.lua may get several shards, one after the other: base is the number of arguments before
+-- those of the current shard.
 --
 -- A hold's name is head and tail; the tail has 16 bytes. A value of holds is one entry for each
 -- hold, the newest first:
@@ -31,8 +31,9 @@
 --   tail, '=', item, ' ', buyer
 -- So a new value is made by one '..'.
 --
--- Replies begin with a code. OK is followed by seq, length of the log and what the script adds;
--- LOST, CLOSED, EPOCH and FOREIGN are followed by the shard's epoch, and nothing was changed.
+-- Replies begin with a code. OK is followed by seq, length of the log and the script's own
+-- elements; LOST, CLOSED, EPOCH and FOREIGN are followed by the shard's epoch, and nothing was
+-- changed.
 --
 -- Invariants, between any two scripts on an open shard:
 --   An item's total = available + sold + the quantities of its F, D and O. Items in units and in
@@ -50,8 +51,8 @@
 -- watchers' poll finds the same change.
 --
 -- Cost: few commands over many arguments. CHUNK keeps unpack within the stacks of Redis (8000) and
--- gopher-lua (5120, of which table.concat needs two per element).
-local KEYS, ARGV = KEYS, ARGV -- globals are slow
+-- gopher-lua (5120; table.concat needs two per element).
+local KEYS, ARGV = KEYS, ARGV -- access to globals is slow
 local SHARD, YOUNG, LOG, TOTALS, RESTOCKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local OK, LOST, EPOCH, CLOSED, FOREIGN = 0, 1, 2, 3, 4
 local base = 0
@@ -90,8 +91,8 @@ local function lookup(first, behind)
   return out
 end
 
--- refusal returns the reply to a call that this shard must refuse, or nil. If the shard is closed,
--- but was seen open in this epoch, it has forgotten that, so LOST is checked first.
+-- refusal returns the reply to a call that this shard must refuse, or nil. LOST is checked first: a
+-- shard that was seen open in this epoch and is closed now has lost writes.
 local function refusal(s)
   local epoch = tonumber(ARGV[base + 1])
   if s.epoch < epoch then
@@ -116,7 +117,7 @@ local function begin(m)
   return s, no
 end
 
--- cross records that an item has units now, or has none any more.
+-- cross records that an item now has units, or now has none.
 local function cross(s, item, has)
   s.crossed[#s.crossed + 1] = item .. (has and '+' or '-')
 end
@@ -134,8 +135,8 @@ local function join(pieces, between)
 end
 
 -- keep appends to the log what the script has recorded: s.named, the hashes of new heads, and then
--- the crossings, as seq, and for each ' ', item and '+' or '-'. The watchers read names first, so a
--- sold-out item never hides a name.
+-- the crossings, as seq, and for each ' ', item and '+' or '-'. Watchers read the names before the
+-- crossings, so they know all names when an item is sold out.
 local function keep(s)
   local crossings = #s.crossed > 0 and s.now .. ' ' .. join(s.crossed, ' ')
   if s.named ~= '' and crossings then

@@ -16,25 +16,25 @@ import (
 type EventStore interface {
 	// RelayEvents passes about limit of the oldest steps to deliver, each with its order after the
 	// step, and deletes them when deliver returns nil. The steps of one order come in sequence. It
-	// returns how many were delivered: 0 if there are none, or while another process does the same.
-	// A step may be passed more than once.
+	// returns how many were delivered: 0 if there are none, or while another process relays. A step
+	// may be passed more than once.
 	RelayEvents(ctx context.Context, limit int, deliver func(ctx context.Context, steps []seckill.Step) error) (int, error)
 	// EventsWaiting returns how long the oldest step has waited, by the database's clock; 0 when
 	// there is none.
 	EventsWaiting(ctx context.Context) (time.Duration, error)
 }
 
-// announceTimeout bounds one announcement: a relay holds its place in the store for as long.
+// announceTimeout bounds one announcement: a relay keeps its place in the store for that time.
 const announceTimeout = 10 * time.Second
 
-// announceBatch is the most steps of one announcement: 2,000 are some 700 KB, read, sent and
-// deleted in tens of milliseconds.
+// announceBatch is the most steps of one announcement: 2,000 steps have some 700 KB, and are read,
+// sent and deleted in tens of milliseconds.
 const announceBatch = 2_000
 
 // AnnounceCounts counts the announced steps.
 type AnnounceCounts struct {
 	Announced atomic.Int64
-	Failed    atomic.Int64 // announcements that failed, and were or will be repeated
+	Failed    atomic.Int64 // announcements that failed; they are repeated
 }
 
 // EventRelay announces the steps of orders. It works independently of the sale: if it fails, steps
@@ -46,7 +46,7 @@ type EventRelay struct {
 	store     EventStore
 	announcer seckill.Announcer
 
-	stuck  trouble // of Run's goroutine
+	stuck  trouble // used by Run's goroutine only
 	counts AnnounceCounts
 }
 
@@ -111,7 +111,7 @@ type Herald struct {
 	inStock   func(seckill.Offer) bool
 	announcer seckill.Announcer
 	nudged    chan struct{}
-	stuck     trouble // of Run's goroutine
+	stuck     trouble // used by Run's goroutine only
 
 	mu      sync.Mutex
 	crossed map[inventory.ItemID]crossing // guarded by mu: not announced yet

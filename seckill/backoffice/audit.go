@@ -11,15 +11,15 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Auditor compares the owned shards with the database. A failover may lose acknowledged writes.
-// Mostly the shard's seq or the server's run id shows that. If later writes have raised the seq
-// again, only a comparison with the database shows it.
+// Auditor compares the owned shards with the database. A failover may lose acknowledged writes. In
+// most cases the shard's seq or the server's run id shows that. But when later writes have raised
+// the seq again, only a comparison with the database shows it.
 //
-// It compares which holds are ordered and sold, by digests over their names, since counts agree
-// when a failover has swapped two holds. And it compares the units of items, a page of them at each
-// look, so that its cost does not grow with the number of items. What differs in two looks in the
-// same way, while nothing is on its way, makes the shard suspect. What a shard has forgotten with
-// an activity that is over is no difference: the rows go when every shard has forgotten their part.
+// It compares which holds are ordered and sold, by digests over their names. Counts alone are not
+// enough: they agree when a failover has swapped two holds. It also compares the units of items.
+// Each look compares one page of them, so that its cost does not grow with the number of items. If
+// two looks find the same difference while nothing is in flight, the shard is suspect. A shard may
+// forget an activity that is over before its rows are dropped; that counts as no difference.
 type Auditor struct {
 	// Fixed after NewAuditor.
 	cfg   seckill.Config
@@ -29,19 +29,19 @@ type Auditor struct {
 	over  *Upkeep
 	log   *slog.Logger
 
-	looks map[inventory.ShardID]*look // of Run's goroutine
-	blind trouble                     // of Run's goroutine
+	looks map[inventory.ShardID]*look // used by Run's goroutine only
+	blind trouble                     // used by Run's goroutine only
 }
 
 // look is the state of a shard's audit.
 type look struct {
 	next  time.Time
 	err   error            // of the last look
-	after inventory.ItemID // the page of items begins behind this one
+	after inventory.ItemID // the next page of items begins after this one
 	again bool             // the next look goes to the same page
 	sums  difference
-	known difference // is explained by what was forgotten
-	odd   difference // is not, though something was forgotten
+	known difference // explained by what was forgotten
+	odd   difference // not explained by it, although something was forgotten
 	items map[inventory.ItemID]imbalance
 }
 
@@ -63,7 +63,8 @@ type imbalance struct {
 // minute (L3): two looks and a rebuild fit into that.
 const auditEvery = 10 * time.Second
 
-// NewAuditor makes an auditor of the shards that owner says. over forgets what is over.
+// NewAuditor makes an auditor of the shards that owner names. over drops the data of ended
+// activities.
 func NewAuditor(cfg seckill.Config, stock seckill.Stock, store seckill.Store, owner *Ownership, over *Upkeep, log *slog.Logger) *Auditor {
 	return &Auditor{cfg: cfg, stock: stock, store: store, owner: owner, over: over, log: log, looks: make(map[inventory.ShardID]*look),
 		blind: trouble{log: log, failing: "books can't be compared with the stock", over: "books are compared with the stock again"}}
@@ -106,7 +107,7 @@ func (a *Auditor) shard(ctx context.Context, shard inventory.ShardID, at *look) 
 	return a.items(ctx, shard, at)
 }
 
-// digests compares which holds are ordered and sold. They are comparable while nothing is in
+// digests compares which holds are ordered and sold. They can be compared while nothing is in
 // flight: no outbox row, no fresh hold, and no change of the books between two readings around that
 // of the shard.
 func (a *Auditor) digests(ctx context.Context, shard inventory.ShardID, at *look) error {
@@ -129,12 +130,12 @@ func (a *Auditor) digests(ctx context.Context, shard inventory.ShardID, at *look
 	if now, err := a.store.ShardSums(ctx, shard); err != nil || now != sums {
 		return err
 	}
-	a.log.Error("the books don't balance, a rebuild is due: a shard has other holds than the orders say",
+	a.log.Error("the books don't balance, a rebuild is due: a shard's holds don't match the orders",
 		"shard", shard, "epoch", sums.Ref.Epoch)
 	return a.suspect(ctx, sums.Ref)
 }
 
-// differs returns by how much a shard differs now from sums; nothing while it can't be compared.
+// differs returns how much a shard differs from sums now; zero while it can't be compared.
 func (a *Auditor) differs(ctx context.Context, sums *seckill.ShardSums) (difference, error) {
 	levels, _, err := a.stock.ItemNumbers(ctx, sums.Ref.Shard, nil)
 	if err != nil {
@@ -147,9 +148,10 @@ func (a *Auditor) differs(ctx context.Context, sums *seckill.ShardSums) (differe
 	return difference{levels.Epoch, levels.Ordered.Sub(sums.Open), levels.Sold.Sub(sums.Sold)}, nil
 }
 
-// isLoss reports whether a difference is more than what was forgotten. What was begun to be
-// forgotten is ended first: of a half nobody knows which. While something is forgotten, it takes
-// two looks that agree: another process that owned the shard may still be at it.
+// isLoss reports whether a difference is larger than what was forgotten. If a shard was only half
+// forgotten, isLoss first completes that, because nobody knows which half is left. While something
+// is being forgotten, two looks must agree, because a former owner of the shard may still be
+// working on it.
 func (a *Auditor) isLoss(ctx context.Context, sums *seckill.ShardSums, at *look) (bool, error) {
 	gone, sold, err := a.over.forgotten(ctx, sums.Ref.Shard)
 	if err != nil {
@@ -217,7 +219,7 @@ func (a *Auditor) items(ctx context.Context, shard inventory.ShardID, at *look) 
 	for i := range books {
 		b := &books[i]
 		if d, ok := odd[b.Item]; ok && before[b.Item] == d {
-			a.log.Error("the books don't balance, a rebuild is due: a store lost what nobody saw", "shard", shard, "item", b.Item,
+			a.log.Error("the books don't balance, a rebuild is due: a store lost data unnoticed", "shard", shard, "item", b.Item,
 				"sku", b.SKU, "epoch", b.Epoch, "units", d.units, "held", d.held, "sold", d.sold)
 			return a.suspect(ctx, inventory.Ref{Shard: shard, Epoch: b.Epoch})
 		}
@@ -226,7 +228,7 @@ func (a *Auditor) items(ctx context.Context, shard inventory.ShardID, at *look) 
 }
 
 // compare compares an item's book with the shard. While a stock change is in flight, the shard may
-// or may not have it; held and sold are comparable only while nothing at all is in flight.
+// or may not have it; held and sold can be compared only while nothing at all is in flight.
 func compare(b *seckill.Book, levels *inventory.Numbers, item *inventory.ItemNumbers) imbalance {
 	var d imbalance
 	if !b.Published || levels.Closed || levels.Epoch != b.Epoch || b.PendingStock != 0 {

@@ -13,10 +13,11 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Barrier waits until every page that is acknowledged by now has its rows. Reading the end of a log
-// is not enough, since it is not linearizable: a replaced leader that doesn't know it yet answers
-// with an old end. So a marker is written into every partition, acknowledged like a page, and the
-// workers' positions in the store are watched until they have passed all markers.
+// Barrier waits until every page that is acknowledged by now has its rows in the database. Reading
+// the end of a log is not enough, since it is not linearizable: a leader that was replaced, and
+// doesn't know it yet, answers with an old end. So a marker is written into every partition,
+// acknowledged like a page, and the workers' positions in the store are watched until they have
+// passed all markers.
 //
 // All calls that wait when a round begins share it; later calls take the next round. So one barrier
 // serves every shard whose doom or close was complete before its first marker was sent. It is safe
@@ -37,7 +38,7 @@ type Barrier struct {
 // BarrierCounts counts a barrier's rounds since it was made.
 type BarrierCounts struct {
 	Passed atomic.Int64
-	Failed atomic.Int64 // rounds that came to no end in time, and began again
+	Failed atomic.Int64 // rounds that did not end in time, and began again
 }
 
 // round is one barrier, and how it ended.
@@ -64,7 +65,7 @@ func NewBarrier(queue seckill.Producer, positions func(context.Context) ([]secki
 func (b *Barrier) Counts() *BarrierCounts { return &b.counts }
 
 // Pass returns nil when everything that was acknowledged before the call has its row. After an
-// error that isn't known; the caller must begin again.
+// error nothing is known, and the caller must begin again.
 func (b *Barrier) Pass(ctx context.Context) error {
 	b.mu.Lock()
 	if b.next == nil {

@@ -14,15 +14,15 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Mover moves units between the shards of spread items after a buyer got the answer busy: the
-// buyer's shard has no unit, and another one has some. Half of the fullest shard's units go to the
-// wanted shards. The owner of the item's first shard does it. Units move as a withdrawal and a
-// restock do: a hold by the shop, one transaction that changes both totals, and, through the
-// outbox, a settlement on the one shard and a restock on the other. So a unit is never in two
-// places, and a crash after any step leaves a hold that the sweeper decides.
+// Mover moves units between the shards of spread items after a buyer got the answer busy, which
+// means that the buyer's shard has no unit and another shard has some. Half of the fullest shard's
+// units go to the wanted shards. The owner of the item's first shard does it. A move is a
+// withdrawal and a restock: a hold by the shop, then one transaction that changes both totals,
+// then, through the outbox, a settlement on one shard and a restock on the other. So a unit is
+// never in two places. A crash after any step leaves a hold that the sweeper decides.
 //
-// It moves units only on demand. Otherwise the last unit would move for ever, and each move leaves
-// a marker. Wanted is safe for concurrent use.
+// It moves units only on demand. Without demand the last unit could move for ever, and each move
+// leaves a marker. Wanted is safe for concurrent use.
 type Mover struct {
 	// Fixed after NewMover.
 	cfg    seckill.Config
@@ -34,7 +34,7 @@ type Mover struct {
 	began  int64
 
 	mu     sync.Mutex
-	wanted map[inventory.ItemID]map[inventory.ShardID]bool // guarded by mu: shards where buyers were told busy
+	wanted map[inventory.ItemID]map[inventory.ShardID]bool // guarded by mu: shards whose buyers got the answer busy
 
 	moves atomic.Int64
 	moved atomic.Int64
@@ -59,7 +59,8 @@ func NewMover(cfg seckill.Config, stock seckill.Stock, store seckill.StockStore,
 // Moved returns how many units were moved.
 func (m *Mover) Moved() int64 { return m.moved.Load() }
 
-// Wanted reports that a buyer of an item got busy because the shard has no unit. It does not block.
+// Wanted reports that a buyer of an item got the answer busy because the shard has no unit. It does
+// not block.
 func (m *Mover) Wanted(shard inventory.ShardID, item inventory.ItemID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -80,7 +81,7 @@ func (m *Mover) Run(ctx context.Context) {
 	}
 }
 
-// Step moves units to the shards where they were wanted since the last step.
+// Step moves units to the shards that have asked for them since the last step.
 func (m *Mover) Step(ctx context.Context) {
 	m.mu.Lock()
 	wanted := m.wanted

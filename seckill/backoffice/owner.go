@@ -8,9 +8,9 @@ import (
 )
 
 // Ownership has the shards on which this process works: those whose preferred partitions the
-// consumer group has given to it. While the group doesn't answer, it keeps its shards. After
-// orphaned it takes all shards, since their servers may be well, and two processes that do the same
-// do no harm. It is safe for concurrent use.
+// consumer group has given to it. While the group doesn't answer, the process keeps its shards.
+// After the time orphaned it takes all shards: their servers may be healthy, and two processes that
+// do the same work do no harm. It is safe for concurrent use.
 type Ownership struct {
 	// Fixed after NewOwnership.
 	shards int
@@ -18,14 +18,14 @@ type Ownership struct {
 
 	mu    sync.Mutex
 	last  []inventory.ShardID // guarded by mu
-	heard time.Time           // guarded by mu: when the group last said something
+	heard time.Time           // when the group last answered; guarded by mu
 }
 
 // orphaned is how long the consumer group may be silent before this process takes all shards.
 const orphaned = 30 * time.Second
 
-// NewOwnership makes one for an installation of so many shards. owned tells the partitions of this
-// process and their number in all, which is 0 while it isn't known.
+// NewOwnership makes an Ownership for an installation with that many shards. owned returns the
+// partitions of this process, and the number of all partitions, which is 0 while it isn't known.
 func NewOwnership(shards int, owned func() (partitions []int32, all int)) *Ownership {
 	return &Ownership{shards: shards, owned: owned, heard: time.Now()}
 }

@@ -16,22 +16,23 @@ import (
 )
 
 // Rebuilder rebuilds shards from the store, under their next epochs: shards that Redis has
-// forgotten, that have lost writes, that a crashed rebuild left closed, or that are ahead of a
-// restored database. All shards that need it are rebuilt together:
+// forgotten, shards that have lost writes, shards that a crashed rebuild left closed, and shards
+// that are ahead of a restored database. All shards that need it are rebuilt together:
 //
 //  1. close: each shard is closed under its next epoch, which the store gives out, and the replicas
-//     have the close,
-//  2. the wait-out passes after the last close: every 202 of earlier epochs has been sent by then,
-//  3. a barrier: every promise has its row,
+//     have received that,
+//  2. the wait-out passes after the last close, so that every 202 of earlier epochs has been sent,
+//  3. a barrier passes, so that every promise has its row,
 //  4. fence: the new epoch becomes the shard's, if it is the last one given out and the database
 //     has the same incarnation as before the barrier; then the snapshot, in a transaction of its
 //     own,
-//  5. load, and open, if the shard still has this rebuild's own close and all that was loaded.
+//  5. load and open, if the shard still has the close of this rebuild and all that was loaded.
 //
-// One wait and one barrier serve all of them. From step 4 on the shards are written separately:
-// first, alone, the shard with the most wanted item, so that it sells soon; then several at a time.
-// If a step crashes, the shard stays closed, no purchase of it is accepted, and its owner begins
-// again under a higher epoch. Two rebuilders of one shard do no harm: the later epoch wins.
+// One wait and one barrier serve all of them. From step 4 on, the shards are written separately.
+// The shard with the most wanted item comes first and alone, so that it sells soon. Then several
+// are written at a time. If a step crashes, the shard stays closed, no purchase of it is accepted,
+// and its owner begins again under a higher epoch. Two rebuilders of one shard do no harm: the
+// later epoch wins.
 type Rebuilder struct {
 	// Fixed after NewRebuilder.
 	cfg     seckill.Config
@@ -45,19 +46,19 @@ type Rebuilder struct {
 	alone   bool // no other process serves buyers
 
 	rebuilt atomic.Int64
-	loading atomic.Int64 // holds loaded by rebuilds that are under way
+	loading atomic.Int64 // holds loaded by rebuilds that are in progress
 
 	work  sync.WaitGroup
-	blind trouble // of Run's goroutine
+	blind trouble // used by Run's goroutine only
 
 	mu     sync.Mutex
 	busy   map[inventory.ShardID]bool   // guarded by mu: shards under rebuild here
-	mine   map[inventory.ShardID]bool   // guarded by mu: shards that this process has opened
+	mine   map[inventory.ShardID]bool   // shards that this process has opened; guarded by mu
 	others map[inventory.ShardID]closed // guarded by mu: shards that another process has closed
 }
 
 // Hot has the items of a shard that buyers want most, in that order, and the number of orders of
-// the first. The zero value is none.
+// the first item. The zero value has none.
 type Hot struct {
 	Items  []inventory.ItemID
 	Orders int
@@ -90,13 +91,12 @@ func NewRebuilder(cfg seckill.Config, stock seckill.Stock, store seckill.Store, 
 		cfg: cfg, stock: stock, store: store, barrier: barrier, owner: owner, hot: hot, opened: opened, log: log,
 		busy: make(map[inventory.ShardID]bool), mine: make(map[inventory.ShardID]bool),
 		others: make(map[inventory.ShardID]closed),
-		blind:  trouble{log: log, failing: "shards can't be looked at, none of them is rebuilt", over: "shards are looked at again"},
+		blind:  trouble{log: log, failing: "shards can't be looked at, so none is rebuilt", over: "shards are looked at again"},
 	}
 }
 
-// Alone declares, before the first call, that no other process serves buyers any more. So no 202
-// can be given for a shard that this process has not opened yet, and its first rebuild needn't
-// wait.
+// Alone declares, before the first call, that no other process serves buyers now. So no 202 can be
+// given for a shard that this process has not opened yet, and its first rebuild needn't wait.
 func (r *Rebuilder) Alone() { r.alone = true }
 
 // Rebuilt returns how many rebuilds opened a shard.
@@ -123,8 +123,8 @@ func (r *Rebuilder) Run(ctx context.Context) {
 	r.work.Wait()
 }
 
-// Step looks at every owned shard once and begins a rebuild, in the background, of those that need
-// it. Wait waits for it.
+// Step looks at every owned shard once, and begins to rebuild, in the background, those that need
+// it. Wait waits for the end of these rebuilds.
 func (r *Rebuilder) Step(ctx context.Context) error {
 	rows, err := r.store.Shards(ctx)
 	if err != nil {
@@ -180,7 +180,7 @@ func (r *Rebuilder) isBusy(shard inventory.ShardID) bool {
 func (r *Rebuilder) needs(ctx context.Context, row seckill.ShardRow, levels inventory.Numbers) (bool, error) {
 	switch {
 	case levels.Epoch == 0 || levels.Epoch < row.Ref.Epoch:
-		return true, nil // it has forgotten its data
+		return true, nil // Redis has forgotten the shard
 	case levels.Closed:
 		return r.isAbandoned(row.Ref.Shard, levels.Epoch), nil
 	case levels.Epoch == row.Ref.Epoch && !row.Unloaded:
@@ -189,7 +189,7 @@ func (r *Rebuilder) needs(ctx context.Context, row seckill.ShardRow, levels inve
 	return r.isRestored(ctx, row.Ref.Shard, levels.Epoch)
 }
 
-// isAbandoned reports whether a shard that is closed under an epoch has been so for too long.
+// isAbandoned reports whether a shard has been closed under an epoch for too long.
 func (r *Rebuilder) isAbandoned(shard inventory.ShardID, epoch inventory.Epoch) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -201,8 +201,9 @@ func (r *Rebuilder) isAbandoned(shard inventory.ShardID, epoch inventory.Epoch) 
 	return r.alone || time.Since(seen.since) >= abandoned
 }
 
-// isRestored reports whether an open shard has a later epoch than the database, which is read after
-// the shard, or an epoch without a snapshot there. Both mean that a database was restored.
+// isRestored reports whether an open shard has a later epoch than the database, or an epoch that
+// has no snapshot there. The database is read after the shard. Both cases mean that a database was
+// restored.
 func (r *Rebuilder) isRestored(ctx context.Context, shard inventory.ShardID, epoch inventory.Epoch) (bool, error) {
 	rows, err := r.store.Shards(ctx)
 	if err != nil {
@@ -236,7 +237,7 @@ func (r *Rebuilder) heal(ctx context.Context, shards []inventory.ShardID) {
 	if !first && !r.dead(refs) && !wait.For(ctx, r.cfg.WaitOut()) {
 		return
 	}
-	incarnation, err := r.store.Incarnation(ctx) // from before the barrier
+	incarnation, err := r.store.Incarnation(ctx) // read before the barrier
 	if err == nil {
 		err = r.barrier.Pass(ctx)
 	}
@@ -273,7 +274,7 @@ func (r *Rebuilder) writeAll(ctx context.Context, refs []inventory.Ref, incarnat
 		})
 		select {
 		case <-written:
-		case <-time.After(aloneFor): // its server may be slower than the others'
+		case <-time.After(aloneFor): // its server may be slower than the others
 		}
 		refs = refs[1:]
 	}
@@ -299,8 +300,8 @@ func (r *Rebuilder) done(shards []inventory.ShardID) {
 	}
 }
 
-// neverOpened reports whether no shard was ever opened and no record ever read: then there is no
-// promise to wait for. It is false after an error, since waiting does no harm.
+// neverOpened reports whether no shard was ever opened and no record ever read: in that case there
+// is no promise to wait for. It is false after an error, because waiting does no harm.
 func (r *Rebuilder) neverOpened(ctx context.Context) bool {
 	rows, err := r.store.Shards(ctx)
 	if err != nil || slices.ContainsFunc(rows, func(row seckill.ShardRow) bool { return row.Ref.Epoch != 0 || row.NextEpoch != 0 }) {
@@ -310,7 +311,8 @@ func (r *Rebuilder) neverOpened(ctx context.Context) bool {
 	return err == nil && !slices.ContainsFunc(positions, func(p seckill.Position) bool { return p.Next > 0 })
 }
 
-// dead reports whether all gateways that could have promised of these shards are known to be dead.
+// dead reports whether all gateways that could have promised units of these shards are known to be
+// dead.
 func (r *Rebuilder) dead(refs []inventory.Ref) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -365,10 +367,10 @@ type loader struct {
 	work   sync.WaitGroup
 
 	items, names int64  // numbers that the shard must have at the end
-	head         string // of the last hold: all of a head come together
+	head         string // the head of the last hold: all holds of a head come together
 
 	mu  sync.Mutex
-	err error // guarded by mu: the first one
+	err error // the first error; guarded by mu
 }
 
 func newLoader(stock seckill.Repair, ref inventory.Ref, size int, loaded *atomic.Int64) *loader {
@@ -378,7 +380,7 @@ func newLoader(stock seckill.Repair, ref inventory.Ref, size int, loaded *atomic
 	}
 }
 
-// page takes a page of the snapshot. Its slices are the loader's.
+// page takes a page of the snapshot. The loader owns its slices.
 func (l *loader) page(ctx context.Context, items []inventory.Stocked, entries []inventory.Entry) error {
 	l.items += int64(len(items))
 	for i := range entries {
@@ -421,7 +423,7 @@ func (l *loader) failed() error {
 	return l.err
 }
 
-// end waits for all calls and returns the first error: the snapshot's, or theirs.
+// end waits for all calls and returns the first error of the snapshot or of a call.
 func (l *loader) end(err error) error {
 	l.work.Wait()
 	if failed := l.failed(); failed != nil {

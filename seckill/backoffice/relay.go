@@ -38,22 +38,22 @@ type Relay struct {
 	took      timing.Histogram
 }
 
-// rest is the pause of a shard that refuses.
+// rest is the pause of a shard that refuses rows.
 type rest struct {
 	pause wait.Backoff
 	until time.Time
-	said  bool // the refusal is logged
+	said  bool // the refusal was logged
 }
 
 // NewRelay makes a relay for the shards of owner. A value of woken makes it look at the outbox at
-// once; nil is never.
+// once; nil means never.
 func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore, owner *Ownership, woken <-chan struct{},
 	log *slog.Logger) *Relay {
 	return &Relay{cfg: cfg, stock: stock, store: store, owner: owner, woken: woken, log: log, resting: make(map[inventory.ShardID]*rest),
 		stuck: trouble{log: log, failing: "the outbox can't be relayed", over: "the outbox is relayed again"}}
 }
 
-// Delivered returns how many rows were delivered, and how many tries the stock refused.
+// Delivered returns how many rows were delivered, and how often the stock refused one.
 func (r *Relay) Delivered() (delivered, refused int64) { return r.delivered.Load(), r.refused.Load() }
 
 // Took returns how long rows waited at most until they were delivered, and for how long at most the
@@ -64,7 +64,7 @@ func (r *Relay) Took() (took *timing.Histogram, oldest time.Duration) {
 }
 
 // The pause after an empty outbox. It grows while the outbox stays empty. Units that come back are
-// on sale again after this long at most, and at once where the relay is woken.
+// on sale again after this pause at most, or at once if the relay is woken.
 const (
 	relayPause        = 25 * time.Millisecond
 	longestRelayPause = 200 * time.Millisecond
@@ -157,8 +157,8 @@ func (r *Relay) deliver(ctx context.Context, rows []seckill.Outgoing) []int {
 	return arrived
 }
 
-// tell sends the rows of one shard: its restocks, then its settlements. A withdrawal's settlement
-// comes after the restock that it may depend on.
+// tell sends the rows of one shard: its restocks, then its settlements. The order matters, because
+// a withdrawal's settlement may depend on a restock.
 func (r *Relay) tell(ctx context.Context, ref inventory.Ref, rows []seckill.Outgoing, of []int) (arrived []int) {
 	var restocks []inventory.Restock
 	var ends []inventory.Settlement
@@ -187,8 +187,8 @@ func (r *Relay) tell(ctx context.Context, ref inventory.Ref, rows []seckill.Outg
 	return arrived
 }
 
-// sent counts and reports a delivery. A shard that refuses pauses for a while: if it is closed or
-// has another epoch, it is being rebuilt, and its rows wait.
+// sent counts and reports a delivery. A shard that refuses is left alone for a while. If it is
+// closed or has another epoch, it is being rebuilt, and its rows wait.
 func (r *Relay) sent(ctx context.Context, ref inventory.Ref, rows int, err error) bool {
 	if err == nil {
 		if at := r.resting[ref.Shard]; at != nil && at.said {
@@ -216,7 +216,8 @@ func rebuilding(err error) bool {
 	return errors.Is(err, inventory.ErrClosed) || errors.Is(err, inventory.ErrEpoch) || errors.Is(err, inventory.ErrLost)
 }
 
-// byRef groups values for the same shard into one call, in the order of first appearance.
+// byRef groups values by shard, so that each shard gets one call. The groups are in the order of
+// first appearance.
 type byRef[T any] []refGroup[T]
 
 type refGroup[T any] struct {
@@ -224,7 +225,8 @@ type refGroup[T any] struct {
 	list []T
 }
 
-// add puts v into the group of ref. Groups are few: as many as shards at most.
+// add puts v into the group of ref. There are at most as many groups as shards, so a linear search
+// is enough.
 func (g *byRef[T]) add(ref inventory.Ref, v T) {
 	for i := range *g {
 		if (*g)[i].ref == ref {
@@ -235,13 +237,13 @@ func (g *byRef[T]) add(ref inventory.Ref, v T) {
 	*g = append(*g, refGroup[T]{ref, []T{v}})
 }
 
-// newBackoff returns the back-off of a part that can't go on: 20 ms to 2 s.
+// newBackoff returns the back-off for a part that meets errors: 20 ms to 2 s.
 func newBackoff() *wait.Backoff {
 	return &wait.Backoff{First: 20 * time.Millisecond, Longest: 2 * time.Second}
 }
 
-// idlePause returns the pauses of a part that finds nothing to do: a tick, and four ticks where
-// nothing comes. What an idle process costs is mostly its questions to the database.
+// idlePause returns the pauses for a part that finds nothing to do: one tick at first, up to four
+// ticks later. Most of an idle process's cost is its queries to the database.
 func idlePause(cfg seckill.Config) *wait.Backoff {
 	return &wait.Backoff{First: cfg.Tick, Longest: 4 * cfg.Tick}
 }

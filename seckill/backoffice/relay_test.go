@@ -68,7 +68,7 @@ func TestL10_RelayLeavesAShardAloneThatTakesNothing(t *testing.T) {
 	})
 }
 
-// A relay that is woken looks at the outbox at once, however long it has been empty.
+// A relay that is woken looks at the outbox at once, no matter how long it has been empty.
 func TestRelay_IsWoken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &outbox{asked: make(map[inventory.ShardID]int), done: map[inventory.ShardID]bool{0: true, 1: true}}

@@ -14,20 +14,21 @@ import (
 )
 
 // Sweeper decides unfinished holds: their buyer never came back, or their page or confirmation was
-// lost. It compares no clocks of different machines: it notes a shard's seq, waits for the sweep
-// age by its own monotonic clock, and takes the holds that are still fresh at or below the note.
+// lost. It compares no clocks of different machines: it records a shard's seq, and waits for the
+// sweep age by its own monotonic clock. Then it takes the holds that are still fresh and were last
+// touched at or below that seq.
 //
-//  1. Holds whose order has a row are confirmed or settled, as the row says. States are compared;
-//     no message is needed.
-//  2. The others are doomed if they were not touched since, and the replicas have the doom. From
-//     now on a repeat of their key puts no page, and a failover doesn't forget that.
+//  1. Holds whose order has a row are confirmed or settled, as the row says. It compares states, so
+//     it needs no message.
+//  2. The other holds are doomed if they were not touched since, and the replicas have received the
+//     doom. From then on, a repeat of their key puts no page, even after a failover.
 //  3. The wait-out passes, so that no 202 can be given for a touch before the doom. Then a barrier
-//     passes, so that every earlier page has its row. One wait and one barrier serve all shards.
+//     passes, so that every earlier page has its row. All shards share one wait and one barrier.
 //  4. A tombstone is written under the order's id, in a transaction that compares the shard's epoch
 //     and the database's incarnation with those before the doom. If there is a row by then, the
 //     order exists. The relay settles the hold of a tombstone.
 //
-// A crash after any step leaves the hold fresh or doomed, and the next sweep begins it again.
+// A crash after any step leaves the hold fresh or doomed, and the next sweep decides it.
 type Sweeper struct {
 	// Fixed after NewSweeper.
 	cfg     seckill.Config
@@ -38,11 +39,11 @@ type Sweeper struct {
 	log     *slog.Logger
 	doomed  chan struct{} // gets a value when something was doomed; capacity 1
 
-	notes map[inventory.ShardID]note // of Run's goroutine
-	held  trouble                    // of Run's goroutine
+	notes map[inventory.ShardID]note // used by Run's goroutine only
+	held  trouble                    // used by Run's goroutine only
 
 	mu      sync.Mutex
-	pending []doom // guarded by mu: wait for the next wait-out; one a shard at most
+	pending []doom // dooms that wait for the next wait-out, at most one for each shard; guarded by mu
 
 	counts SweepCounts
 }
@@ -54,7 +55,7 @@ type SweepCounts struct {
 	Buried    atomic.Int64
 }
 
-// note is a sweep in progress: holds that are fresh at or below seq are old at due.
+// note is a sweep in progress: holds that are still fresh at or below seq may be decided at due.
 type note struct {
 	epoch inventory.Epoch
 	seq   uint64
@@ -95,7 +96,7 @@ func (s *Sweeper) RunBury(ctx context.Context) {
 	}
 }
 
-// Step notes the shards that have no note and sweeps those whose note is due. A failure is logged
+// Step records the shards that have no note and sweeps those whose note is due. A failure is logged
 // and tried again; it doesn't delay other shards.
 func (s *Sweeper) Step(ctx context.Context) {
 	shards := s.owner.Shards()
@@ -125,7 +126,7 @@ func (s *Sweeper) Step(ctx context.Context) {
 	}
 }
 
-// shard moves one shard's sweep on as far as it goes without waiting.
+// shard continues one shard's sweep until it would have to wait.
 func (s *Sweeper) shard(ctx context.Context, ref inventory.Ref) error {
 	n, ok := s.notes[ref.Shard]
 	if ok && n.epoch == ref.Epoch {
@@ -144,7 +145,7 @@ func (s *Sweeper) shard(ctx context.Context, ref inventory.Ref) error {
 	return nil
 }
 
-// waits reports whether holds of the shard are doomed and not decided yet.
+// waits reports whether the shard has doomed holds that are not decided yet.
 func (s *Sweeper) waits(shard inventory.ShardID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,13 +157,12 @@ func (s *Sweeper) waits(shard inventory.ShardID) bool {
 	return false
 }
 
-// maxDoomed is the most holds of a shard that wait for their burial; the others are for the next
-// sweep.
+// maxDoomed is the most holds of a shard that wait to be buried; the next sweep takes the others.
 const maxDoomed = 100_000
 
 // sweep goes through the shard's old holds once.
 func (s *Sweeper) sweep(ctx context.Context, ref inventory.Ref, n note) error {
-	incarnation, err := s.store.Incarnation(ctx) // from before the dooms
+	incarnation, err := s.store.Incarnation(ctx) // read before the dooms
 	if err != nil {
 		return fmt.Errorf("read the database's incarnation: %w", err)
 	}
@@ -234,7 +234,7 @@ func (s *Sweeper) tellRows(ctx context.Context, ref inventory.Ref, old []invento
 	return orphans, s.confirm(ctx, ref, open)
 }
 
-// doom dooms the holds that were not touched since the note, and returns those that are doomed now.
+// doom dooms the holds that were not touched since the note. It returns those that are doomed now.
 func (s *Sweeper) doom(ctx context.Context, ref inventory.Ref, n note, orphans []inventory.Hold) ([]inventory.Hold, error) {
 	if len(orphans) == 0 {
 		return nil, nil
@@ -277,8 +277,8 @@ func (s *Sweeper) Bury(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// waitOut returns when no 202 can be given any more for holds that were doomed before, and every
-// promise has its row.
+// waitOut returns when no 202 can be given for holds that were doomed before it, and every promise
+// has its row.
 func (s *Sweeper) waitOut(ctx context.Context) error {
 	if !wait.For(ctx, s.cfg.WaitOut()) {
 		return ctx.Err()

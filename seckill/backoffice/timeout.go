@@ -25,21 +25,21 @@ type Held struct {
 }
 
 // Timeouts cancels orders whose time to pay is over. The store decides each by one conditional
-// update, so that a payment and a timeout can never both win. Before that, it applies payments that
-// came before their orders had rows.
+// update, so that a payment and a timeout can never both take effect. Before that, it applies
+// payments that came before their orders had rows.
 type Timeouts struct {
 	// Fixed after NewTimeouts.
 	cfg   seckill.Config
 	store TimeoutStore
 	held  func(ctx context.Context) (Held, error)
 	owner *Ownership
-	stuck trouble // of Run's goroutine
+	stuck trouble // used by Run's goroutine only
 
 	cancelled atomic.Int64
 	applied   atomic.Int64
 }
 
-// NewTimeouts makes the part for the shards that owner says. held is called before each look for
+// NewTimeouts makes a Timeouts for the shards that owner names. held is called before each look for
 // orders; nil means that none are held.
 func NewTimeouts(cfg seckill.Config, store TimeoutStore, held func(ctx context.Context) (Held, error), owner *Ownership,
 	log *slog.Logger) *Timeouts {
@@ -99,7 +99,7 @@ func (t *Timeouts) Step(ctx context.Context) error {
 }
 
 // applyEarly applies early payments whose orders have rows now. Several workers may call it at
-// once: each payment is applied once.
+// once, and each payment is still applied only once.
 func (t *Timeouts) applyEarly(ctx context.Context) error {
 	for {
 		n, err := t.store.ApplyEarly(ctx, t.cfg.BatchCap)
@@ -129,7 +129,7 @@ func (u *Unparker) Waiting() int64 { return u.waiting.Load() }
 // unparkEvery is the pause between two tries.
 const unparkEvery = time.Second
 
-// NewUnparker makes the part. told is called with the outcome of each order.
+// NewUnparker makes an Unparker. It calls told with the outcome of each order.
 func NewUnparker(cfg seckill.Config, store seckill.Store, owner *Ownership, told func([]seckill.Acceptance), log *slog.Logger) *Unparker {
 	return &Unparker{cfg: cfg, store: store, owner: owner, told: told,
 		stuck: trouble{log: log, failing: "parked orders can't be tried again", over: "parked orders are tried again"}}
@@ -144,7 +144,7 @@ func (u *Unparker) Run(ctx context.Context) {
 	}
 }
 
-// Step tries each parked order of the owned shards once at most.
+// Step tries each parked order of the owned shards at most once.
 func (u *Unparker) Step(ctx context.Context) error {
 	shards := u.owner.Shards()
 	if len(shards) == 0 {

@@ -8,15 +8,14 @@ import (
 	"github.com/penstock/penstock/internal/wait"
 )
 
-// trouble logs once that something fails, and once that it works again, however many times it is
-// tried in between. It is used by one goroutine. Its texts are constants, so that they can be
-// searched for.
+// trouble logs a failure once, and once that it is over, no matter how many attempts come in
+// between. One goroutine uses it. Its texts are constants, so that they can be searched for.
 type trouble struct {
 	log     *slog.Logger
 	failing string // logged at the first failure
 	over    string // logged at the next success
 
-	since time.Time // zero: it does not fail
+	since time.Time // when the failure began; zero while there is none
 }
 
 // note records an attempt. args are attributes of the log line about an error.
@@ -31,8 +30,8 @@ func (t *trouble) note(err error, args ...any) {
 	}
 }
 
-// attempt notes an attempt that ended with err, and pauses after a failure. It reports success. An
-// attempt that ctx has ended is not noted.
+// attempt records an attempt that ended with err, and pauses after a failure. It returns true after
+// a success. An attempt that ctx has ended is not recorded.
 func (t *trouble) attempt(ctx context.Context, err error, pause *wait.Backoff) bool {
 	if ctx.Err() == nil {
 		t.note(err)

@@ -11,10 +11,11 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Upkeep forgets what is over, so that nothing grows without bound (L8): a time after activities
-// closed, or when there is an archive of their orders, it drops their items and holds from the
-// shards, and then deletes them from the store, with their orders. Between the two, which may last
-// for as long as any of the shards is away, the audit asks it what was forgotten.
+// Upkeep deletes the data of sales that are over, so that nothing grows without bound (L8). It does
+// that some time after an activity closed, or earlier if there is an archive of its orders. First
+// it drops the items and holds from the shards. Then it deletes the activity and its orders from
+// the store. Between the two steps a shard may be unreachable for long, so the audit asks Upkeep
+// what was forgotten.
 type Upkeep struct {
 	// Fixed after NewUpkeep.
 	cfg       seckill.Config
@@ -33,9 +34,9 @@ const upkeepEvery = 10 * time.Minute
 // dropBatch is how many activities one transaction deletes.
 const dropBatch = 16
 
-// NewUpkeep makes the part. Activities are dropped dropAfter after they closed; 0 keeps them. Those
-// with an archive are dropped as soon as their keys may be forgotten and nothing can be paid any
-// more.
+// NewUpkeep makes an Upkeep. Activities are dropped when the time dropAfter has passed since their
+// close; 0 keeps them. Those with an archive are dropped as soon as their keys may be forgotten and
+// none of their orders can be paid.
 func NewUpkeep(cfg seckill.Config, dropAfter time.Duration, stock seckill.Stock, store seckill.Store,
 	catalog func() *seckill.Catalog, owner *Ownership, nudge func(), log *slog.Logger) *Upkeep {
 	return &Upkeep{
@@ -49,8 +50,8 @@ func (u *Upkeep) Run(ctx context.Context) {
 		if err := u.Step(ctx); err != nil && ctx.Err() == nil {
 			u.log.Warn("upkeep goes on later", "err", err)
 		}
-		// All workers look at the same moments, so that the last one to forget its part of an
-		// activity finds that all others have, and drops the rows.
+		// All workers look at the same moments. So the last worker that forgets its part of an
+		// activity finds that all others have done it, and drops the rows.
 		now := u.catalog().Now()
 		if !wait.For(ctx, now.Truncate(upkeepEvery).Add(upkeepEvery).Sub(now)) {
 			return
@@ -60,7 +61,7 @@ func (u *Upkeep) Run(ctx context.Context) {
 
 // Step drops the ended activities that the store may delete now. It only changes shards of this
 // process; others wait for their owners. An activity is deleted from the store when no shard knows
-// its items any more.
+// its items.
 func (u *Upkeep) Step(ctx context.Context) error {
 	before, archived := u.bounds(u.catalog().Now())
 	for sale := range u.catalog().Sales() {
@@ -85,13 +86,13 @@ func (u *Upkeep) Step(ctx context.Context) error {
 	return u.drop(ctx, before, archived)
 }
 
-// isOver reports whether a sale may be forgotten, as far as its times go.
+// isOver reports whether a sale may be forgotten, judged by its times only.
 func (u *Upkeep) isOver(sale *seckill.Sale, before, archived time.Time) bool {
 	return sale.State != seckill.ActivityDraft && !sale.Live(time.Now(), u.cfg.Retention) && over(sale, before, archived)
 }
 
-// over reports whether a sale is to be forgotten: it closed before a time, or has an archive and
-// closed before archived.
+// over reports whether a sale should be forgotten: it closed before the time before, or it has an
+// archive and closed before archived.
 func over(sale *seckill.Sale, before, archived time.Time) bool {
 	return sale.Closes().Before(before) || sale.Archive.Sum != "" && sale.Closes().Before(archived)
 }
@@ -165,8 +166,8 @@ func (u *Upkeep) forgetAllOn(ctx context.Context, shard inventory.ShardID, items
 	return known, nil
 }
 
-// forgotten ends what was begun to be forgotten on a shard of this process, and returns the items
-// that the shard has forgotten while the store has them still, and the digest of their sold orders.
+// forgotten completes the half-forgotten activities on a shard of this process. It returns the
+// items that the shard has forgotten and the store still has, and the digest of their sold orders.
 func (u *Upkeep) forgotten(ctx context.Context, shard inventory.ShardID) ([]inventory.ItemID, inventory.Digest, error) {
 	before, archived := u.bounds(u.catalog().Now())
 	var all []inventory.ItemID
@@ -190,8 +191,8 @@ func (u *Upkeep) forgotten(ctx context.Context, shard inventory.ShardID) ([]inve
 	return seckill.FindForgotten(ctx, u.stock, u.store, shard, all, u.cfg.BatchCap)
 }
 
-// hasForgotten reports whether a shard has forgotten an item of an activity that is over, which has
-// nothing left to do there.
+// hasForgotten reports whether a shard has forgotten an item of an ended activity, and has nothing
+// left of it.
 func (u *Upkeep) hasForgotten(book *seckill.Book, item *inventory.ItemNumbers) bool {
 	if item.Known || book.Open != 0 || book.Parked != 0 {
 		return false
@@ -201,9 +202,9 @@ func (u *Upkeep) hasForgotten(book *seckill.Book, item *inventory.ItemNumbers) b
 	return ok && u.isOver(offer.Sale, before, archived)
 }
 
-// forgetOn drops those of the items that a shard knows, where the shard is this process's: their
-// holds first, the items last, so that what a crash leaves is found again. It reports whether the
-// shard still knows one.
+// forgetOn drops the given items from a shard, if the shard belongs to this process. Holds go first
+// and items last, so that a crash leaves something that a later attempt finds. It reports whether
+// the shard still knows one of the items.
 func (u *Upkeep) forgetOn(ctx context.Context, shard inventory.ShardID, ids []inventory.ItemID, mine bool) (known bool, err error) {
 	levels, items, err := u.stock.ItemNumbers(ctx, shard, ids)
 	if err != nil {
@@ -232,8 +233,8 @@ func (u *Upkeep) forgetOn(ctx context.Context, shard inventory.ShardID, ids []in
 	return known, u.stock.Forget(ctx, ref, over, nil)
 }
 
-// forgetHolds drops all holds of an item. The store knows their names; the shop's own holds have
-// heads that can be computed.
+// forgetHolds drops all holds of an item. The store knows the names of buyers' holds. The heads of
+// the shop's own holds can be computed.
 func (u *Upkeep) forgetHolds(ctx context.Context, ref inventory.Ref, item inventory.ItemID) error {
 	for after := seckill.OrderID(""); ; {
 		page, err := u.store.OrdersOf(ctx, item, after, u.cfg.BatchCap)

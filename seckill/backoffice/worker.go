@@ -17,15 +17,15 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Worker makes orders of pages. For each poll it writes one transaction: order rows, stock rows,
+// Worker makes orders from pages. For each poll it writes one transaction: order rows, stock rows,
 // outbox rows, and the position. So a record that is read twice is written once, and a record that
 // was not written doesn't count as read. After a restore of the database, or when another worker
 // took the partition, a worker gets ErrMoved and reads again from the position in the store.
 //
-// No promise is given up. After any error of the store the worker tries again; only the decision
-// itself parks a promise (seckill.DecideAccept). A row that is locked for too long parks its item's
-// promises only. If a single partition can't be committed, it is set aside, and the others go on
-// (see acceptApart).
+// No promise is given up. After any error of the store the worker tries again; a promise is parked
+// only if the decision says so (seckill.DecideAccept). If a row is locked for too long, only the
+// promises of its item are parked. If a single partition can't be committed, it is set aside, and
+// the others go on (see acceptApart).
 type Worker struct {
 	// Fixed after NewWorker.
 	queue seckill.Consumer
@@ -34,12 +34,12 @@ type Worker struct {
 	trace *trace.Tracer
 	log   *slog.Logger
 
-	stuck       map[int32]bool // of Run's goroutine: partitions that are paused for now
-	unread      map[int32]bool // of Run's goroutine: partitions with a record that this worker can't read
-	frail       map[int32]bool // of Run's goroutine: partitions that could not be committed when others could
-	again       time.Time      // of Run's goroutine: when those of stuck are tried again
-	refused     trouble        // of Run's goroutine
-	incarnation string         // of Run's goroutine: of the database that the positions were read from
+	stuck       map[int32]bool // used by Run's goroutine only: partitions that are paused for now
+	unread      map[int32]bool // used by Run's goroutine only: partitions with a record that this worker can't read
+	frail       map[int32]bool // used by Run's goroutine only: partitions that could not be committed when others could
+	again       time.Time      // when the partitions in stuck are tried again; used by Run's goroutine only
+	refused     trouble        // used by Run's goroutine only
+	incarnation string         // the incarnation of the database from which the positions were read; used by Run's goroutine only
 
 	counts WorkerCounts
 	took   timing.Histogram
@@ -64,7 +64,7 @@ func (w *Worker) Aside() (partition int32, why error) {
 }
 
 // WorkerCounts counts a worker's promises by outcome, since the worker was made. Opened, Exists,
-// Rejected, Skipped and Parked add up to all that it committed.
+// Rejected, Skipped and Parked add up to all promises that it committed.
 type WorkerCounts struct {
 	Batches  atomic.Int64
 	Pages    atomic.Int64
@@ -75,8 +75,8 @@ type WorkerCounts struct {
 	Parked   atomic.Int64
 	Letters  atomic.Int64 // damaged pages that became dead letters
 	Retries  atomic.Int64 // transactions that failed and were tried again
-	Rewinds  atomic.Int64 // times that the position in the store had moved
-	Stuck    atomic.Int64 // partitions that stand still now before a record that this worker can't read
+	Rewinds  atomic.Int64 // how often the position in the store had moved
+	Stuck    atomic.Int64 // partitions that stand still now at a record that this worker can't read
 	Aside    atomic.Int64 // partitions that were set aside, since they alone could not be committed
 }
 
@@ -87,15 +87,15 @@ func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.
 	return &Worker{
 		queue: queue, store: store, told: told, trace: tracer, log: log, stuck: make(map[int32]bool),
 		unread: make(map[int32]bool), frail: make(map[int32]bool),
-		refused: trouble{log: log, failing: "the store takes no batch, it is tried until it does", over: "the store takes batches again"},
+		refused: trouble{log: log, failing: "the store takes no batch, the worker goes on trying", over: "the store takes batches again"},
 	}
 }
 
 // Counts returns the worker's counters.
 func (w *Worker) Counts() *WorkerCounts { return &w.counts }
 
-// Took returns how long pages took from their gateway until their orders were committed, as far as
-// the two machines' clocks agree.
+// Took returns how long pages took from their gateway until their orders were committed, if the two
+// machines' clocks agree.
 func (w *Worker) Took() *timing.Histogram { return &w.took }
 
 // Run works until ctx ends.
@@ -111,12 +111,13 @@ func (w *Worker) Run(ctx context.Context) {
 	}
 }
 
-// idleLook is how long a worker waits for records until it asks whether the database is still the
-// same.
+// idleLook is how long a worker waits for records before it checks whether the database is still
+// the same.
 const idleLook = 5 * time.Second
 
-// Step polls the queue once and commits the records, trying until ctx ends. After an error nothing
-// was committed, and the records come again. If no record comes for a while, it returns nil.
+// Step polls the queue once and commits the records; it tries that until ctx ends. After an error
+// nothing was committed, and the records come again. If no record comes for a while, it returns
+// nil.
 func (w *Worker) Step(ctx context.Context) error {
 	if err := w.unstick(ctx); err != nil {
 		return err
@@ -158,7 +159,7 @@ func (w *Worker) lookBack(ctx context.Context) error {
 	return nil
 }
 
-// accept commits a batch, however long it takes.
+// accept commits a batch, no matter how long it takes.
 func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
 	pause := newBackoff()
 	for try := 0; ; try++ {
@@ -182,7 +183,7 @@ func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
 		}
 		if errors.Is(err, seckill.ErrMoved) {
 			w.counts.Rewinds.Add(1)
-			w.log.Warn("the position is not where this worker has read from, it reads again from there", "err", err)
+			w.log.Warn("the position in the store is not where this worker has read from, so it reads again from there", "err", err)
 			return w.rewind(ctx)
 		}
 		w.counts.Retries.Add(1)
@@ -193,7 +194,7 @@ func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
 	}
 }
 
-// try commits a batch, with one attempt.
+// try makes one attempt to commit a batch.
 func (w *Worker) try(ctx context.Context, batch *seckill.Batch) error {
 	began := time.Now()
 	accepted, err := w.store.Accept(ctx, *batch)
@@ -285,7 +286,7 @@ func (w *Worker) acceptApart(ctx context.Context, batch seckill.Batch, try int) 
 		}
 		failed, left = err, append(left, p)
 		if !goOn && len(left) == 2 {
-			break // it is hardly both of them
+			break // most likely not both of them
 		}
 	}
 	if !goOn && len(parts) == 1 {
@@ -366,7 +367,7 @@ const stuckPause = 10 * time.Second
 // record is kept as a dead letter. If the header is damaged, too, the partition stops.
 func (w *Worker) read(haul *seckill.Haul) seckill.Batch {
 	var batch seckill.Batch
-	stands := make(map[int32]int64) // partition: the offset that it stands still before
+	stands := make(map[int32]int64) // from a partition to the offset at which it stands still
 	for _, m := range haul.Messages {
 		if _, ok := stands[m.Partition]; ok || w.stuck[m.Partition] {
 			continue
@@ -454,12 +455,12 @@ type Teller struct {
 	trace   *trace.Tracer
 	log     *slog.Logger
 	told    chan untold
-	failing trouble // of Run's goroutine
+	failing trouble // used by Run's goroutine only
 
 	confirmed atomic.Int64
 	dropped   atomic.Int64
 	took      timing.Histogram
-	oldest    timing.Moment // commit time of what is being told now
+	oldest    timing.Moment // commit time of the orders that are being told now
 }
 
 // untold has the outcomes of a transaction, and its commit time.
@@ -577,7 +578,7 @@ func (t *Teller) traceConfirm(accepted []seckill.Acceptance, ref inventory.Ref, 
 	}
 }
 
-// report asks for a rebuild. If that fails, the auditor finds the shard.
+// report asks for a rebuild. If the request fails, the auditor will find the shard.
 func (t *Teller) report(ctx context.Context, a *seckill.Acceptance) {
 	if a.Outcome == seckill.OutcomeRejected {
 		t.log.Error("an accepted order is impossible: a store lost what it had acknowledged",

@@ -21,7 +21,7 @@ type script struct {
 	seckill.Store
 
 	hauls   []seckill.Haul
-	answers []error // of Accept; nil where there is none left
+	answers []error // of Accept; nil if there is none left
 
 	refuses map[int32]error // the answer of Accept to batches with a move of a partition
 	silent  bool            // the store doesn't answer

@@ -11,7 +11,7 @@ import (
 
 // Audit is an item's stock equation: total = available + held + sold. Total is the store's;
 // available, held and sold are the stock's, summed over the item's shards. InFlight counts the
-// units on their way between the two: held without an order yet, ended but not settled yet,
+// units on their way between the two systems: held without an order yet, ended but not settled yet,
 // restocked but not applied yet. If nothing is in flight, held and sold must equal the store's open
 // and sold orders.
 type Audit struct {
@@ -23,19 +23,19 @@ type Audit struct {
 	Sold      int64
 	InFlight  int64
 	Balanced  bool
-	// Open, Parked and Ordered are the store's: units of open and parked orders, and of sold ones.
+	// Open, Parked and Ordered come from the store: units of open, parked and sold orders.
 	Open    int64
 	Parked  int64
 	Ordered int64
-	// Rejected and Skipped tell of the past: accepted orders that became impossible, and promises
+	// Rejected and Skipped are about the past: accepted orders that became impossible, and promises
 	// of older epochs that were never acknowledged.
 	Rejected int64
 	Skipped  int64
 	Closed   bool // a shard is being rebuilt, so the equation can't be checked
 }
 
-// How many times an item is read before an imbalance is reported, and the pause between. Stock and
-// store are two systems, and orders move between the two readings.
+// How many times an item is read before an imbalance is reported, and the pause between two reads.
+// Stock and store are two systems, and orders move between the two readings.
 const (
 	auditLooks = 5
 	auditPause = 50 * time.Millisecond
@@ -118,7 +118,7 @@ func (o *Office) look(ctx context.Context, id seckill.ActivityID, books []seckil
 			n := min(auditBatch, len(items))
 			levels, each, err := o.stock.ItemNumbers(ctx, shard, items[:n])
 			if err == nil && len(each) != n {
-				err = errors.New("the stock did not tell all levels")
+				err = errors.New("the stock did not return all levels")
 			}
 			if err != nil {
 				return nil, failure(seckill.CodeUnavailable, err)
@@ -145,7 +145,7 @@ func (o *Office) look(ctx context.Context, id seckill.ActivityID, books []seckil
 	return audits, nil
 }
 
-// reading is an item on a shard, and that shard, at one moment.
+// reading is an item on a shard together with the shard's numbers, read at one moment.
 type reading struct {
 	shard inventory.Numbers
 	item  inventory.ItemNumbers
@@ -176,7 +176,7 @@ func (a *Audit) add(b *seckill.Book, r reading, over bool) {
 }
 
 // inFlight counts the item's units on their way. Held units without a row are those of fresh holds;
-// an item has at most as many as its shard.
+// an item has at most as many fresh holds as its shard.
 func inFlight(b *seckill.Book, r reading) int64 {
 	rowless := min(max(r.item.Held-b.Open-b.Parked-b.PendingUnits, 0), r.shard.Fresh)
 	return rowless + b.PendingUnits + magnitude(b.PendingStock)

@@ -63,7 +63,7 @@ func failure(code seckill.Code, err error) *seckill.Failure {
 //
 // Errors are *seckill.Refusal, *seckill.Failure or *seckill.Unknown. A refusal from memory costs no
 // I/O; it is only given if no order of this key can exist, so that a repeat gets its order even
-// when all is sold out.
+// when everything is sold out.
 //
 // A purchase waits once: until its page is acknowledged, or until the accept deadline or the
 // deadline of ctx, whichever is earlier. Cancelling ctx doesn't end the wait.
@@ -83,7 +83,7 @@ func (d *Desk) Buy(ctx context.Context, p *seckill.Purchase) (receipt seckill.Re
 	if d.stock.SoldOut(ref, offer.ID, string(id)) {
 		return seckill.Receipt{}, d.soldOut(offer, ref.Shard)
 	}
-	// A key that has an order meets it: the answer needs no memory.
+	// A key that has an order finds it: memory is not needed for that answer.
 	if d.full(ref.Shard) && d.stock.Absent(ref, string(id), time.Time{}) {
 		d.counts.Full.Add(1)
 		return seckill.Receipt{}, errFull
@@ -110,19 +110,20 @@ func (d *Desk) sell(ctx context.Context, p *seckill.Purchase, offer seckill.Offe
 	return receipt, err
 }
 
-// Refuses reports whether it is certain from memory that Buy would refuse p, so that a gate spends
-// nothing else on p. False means only that memory doesn't know. It neither blocks nor does I/O.
+// Refuses reports whether it is certain from memory that Buy would refuse p, so that a gate does no
+// further work for p. False means only that memory doesn't know. It does not block, and does no
+// I/O.
 func (d *Desk) Refuses(p *seckill.Purchase) bool {
 	offer, err := find(d.Catalog().Activity(p.Activity), p)
 	if err != nil {
-		return false // Buy looks for a newer catalog
+		return false // Buy must look for a newer catalog
 	}
 	if closed, since := offer.Refusal(p.Arrived, d.cfg.AcceptDeadline); closed != nil {
 		return d.neverHeld(offer, string(p.OrderID(offer.ID)), closed, since)
 	}
 	for i := range offer.Spread {
 		if has, _ := d.stock.InStock(d.shard(offer, i), offer.ID); has {
-			return false // without the id, which costs two digests
+			return false // the id is not computed, because it costs two digests
 		}
 	}
 	id := string(p.OrderID(offer.ID))
@@ -131,7 +132,7 @@ func (d *Desk) Refuses(p *seckill.Purchase) bool {
 }
 
 // Repeats reports whether it is certain from memory that the key of p has an order. False means
-// only that memory doesn't know: the order may be too new. It neither blocks nor does I/O.
+// only that memory doesn't know: the order may be too new. It does not block, and does no I/O.
 func (d *Desk) Repeats(p *seckill.Purchase) bool {
 	offer, err := find(d.Catalog().Activity(p.Activity), p)
 	if err != nil {
@@ -139,7 +140,7 @@ func (d *Desk) Repeats(p *seckill.Purchase) bool {
 	}
 	id := string(p.OrderID(offer.ID))
 	ref := d.ref(offer, id)
-	const nobody = "" // a head that no hold has: Absent is true whenever memory knows the shard
+	const nobody = "" // a head that no hold has: for it, Absent is true whenever memory knows the shard
 	return ref.Epoch != 0 && d.stock.Absent(ref, nobody, time.Time{}) && !d.stock.Absent(ref, id, time.Time{})
 }
 
@@ -164,7 +165,8 @@ func (d *Desk) closed(offer seckill.Offer, p *seckill.Purchase) (*seckill.Refusa
 	return p.Closed, p.ClosedSince.Add(d.cfg.AcceptDeadline)
 }
 
-// soldOut answers a purchase whose shard has no unit: it is sold out if no other shard has one.
+// soldOut answers a purchase whose shard has no unit. The item is sold out only if no other shard
+// has one.
 func (d *Desk) soldOut(offer seckill.Offer, shard inventory.ShardID) error {
 	if d.elsewhere(offer, shard) {
 		if d.wanted != nil {
@@ -220,7 +222,7 @@ func elapsed(arrived, now time.Time) time.Duration {
 	return max(now.Sub(arrived), time.Duration(now.UnixNano()-arrived.UnixNano()))
 }
 
-// answer tells the purchase of s its outcome, and gives s back.
+// answer gives the purchase of s its outcome, and returns s to the pool.
 func (d *Desk) answer(ctx context.Context, s *seat, p *seckill.Purchase, r *seckill.Receipt) (err error) {
 	defer d.leave(s)
 	id := seckill.OrderID(s.claim.ID)
@@ -247,7 +249,7 @@ func (d *Desk) answer(ctx context.Context, s *seat, p *seckill.Purchase, r *seck
 }
 
 // receipt is the answer to a purchase whose page is durable. The time is read last, just before the
-// answer. A wait for the row comes after that: it begins with a promise that was in time, and the
+// answer. A wait for the row comes after that. It can't break L2: the promise was in time, and the
 // barrier of every rebuild covers its page.
 func (d *Desk) receipt(ctx context.Context, s *seat, p *seckill.Purchase, r *seckill.Receipt) error {
 	o := &r.Order
@@ -352,14 +354,14 @@ func (d *Desk) replayOrRefuse(ctx context.Context, p *seckill.Purchase, offer se
 	return seckill.Receipt{}, d.unavailable(id, errOnItsWay)
 }
 
-// neverHeld reports, from memory, that no order with that id was begun before since, or that it is
-// forgotten.
+// neverHeld reports, from memory, that no order with that id was begun before since, or that the
+// order is forgotten.
 func (d *Desk) neverHeld(offer seckill.Offer, id string, closed *seckill.Refusal, since time.Time) bool {
 	if !offer.Sale.Live(time.Now(), d.cfg.Retention) {
 		return true
 	}
 	ref := d.ref(offer, id)
-	if ref.Epoch == 0 { // this process knows nothing of the shard yet, but the sale never began
+	if ref.Epoch == 0 { // this process doesn't know the shard yet, but the sale never began
 		return closed.Code == seckill.CodeNotStarted
 	}
 	return d.stock.Absent(ref, id, since)

@@ -15,7 +15,7 @@ import (
 func (d *Desk) Catalog() *seckill.Catalog { return d.catalog.Load() }
 
 // Install puts in force a catalog that an earlier process has kept, so that this process can sell
-// while the database is away. It does nothing if a catalog was loaded already.
+// while the database can't be reached. It does nothing if a catalog was loaded already.
 func (d *Desk) Install(kept *seckill.Catalog) {
 	d.loading <- struct{}{}
 	defer func() { <-d.loading }()
@@ -49,7 +49,7 @@ func (d *Desk) Run(ctx context.Context) {
 }
 
 // loadTimeout bounds one loading of the catalog: a million items take some ten seconds when a
-// process starts, and when the database has begun another life.
+// process starts, and when the database has another incarnation.
 const loadTimeout = 2 * time.Minute
 
 // Refresh loads the changes of the catalog since the last time, and puts them in force. One refresh
@@ -78,13 +78,13 @@ func (d *Desk) Refresh(ctx context.Context) error {
 // errApply means that a change could not be applied: the catalog must be loaded as a whole.
 var errApply = errors.New("a change of the catalog can't be applied")
 
-// load makes the next catalog of the changes since a version. It is the current one where nothing
-// changed.
+// load makes the next catalog from the changes since a version. If nothing changed, it returns the
+// current one.
 func (d *Desk) load(ctx context.Context, current *seckill.Catalog, since seckill.CatalogVersion) (*seckill.Catalog, error) {
 	now := time.Now()
 	var edit *seckill.CatalogEdit
 	version, err := d.store.LoadCatalog(ctx, since, func(whole bool) {
-		edit = nil // the store may begin anew
+		edit = nil // the store may load the catalog from the beginning
 		if whole {
 			edit = current.Edit(true, now)
 		}
@@ -108,15 +108,15 @@ func (d *Desk) load(ctx context.Context, current *seckill.Catalog, since seckill
 	return current, nil
 }
 
-// errNotSeen is the answer where something is not in the catalog, and the catalog can't be had
-// anew: it may be there.
+// errNotSeen is the answer if something is not in the catalog and the catalog can't be refreshed:
+// it may exist after all.
 var errNotSeen = &seckill.Failure{
 	Code: seckill.CodeUnavailable, RetryAfter: time.Second, Err: errors.New("not in the catalog, which can't be refreshed"),
 }
 
-// activity finds an activity. One that this process doesn't know may have been published on another
-// a moment ago, so a miss looks once more, with all other misses of that moment. sure is false
-// where that look failed.
+// activity finds an activity. If this process doesn't know it, another process may have published
+// it a moment ago. So a miss refreshes the catalog once, together with all other misses of that
+// moment. sure is false if the refresh failed.
 func (d *Desk) activity(ctx context.Context, id seckill.ActivityID) (sale *seckill.Sale, sure bool) {
 	if sale := d.Catalog().Activity(id); sale != nil && sale.State != seckill.ActivityDraft {
 		return sale, true
@@ -158,9 +158,9 @@ const (
 	freshWaiting = 256
 )
 
-// Fresh returns the catalog after a look for a newer one, together with all that ask at that
-// moment. Where the store can't be asked, or too many wait, it is the one in force. sure is false
-// where the store can't be asked: what isn't in the catalog may be there all the same.
+// Fresh returns the catalog after a look for a newer one. All callers of that moment share one
+// look. If the store can't be asked, or too many wait, it returns the catalog in force. sure is
+// false if the store can't be asked: then a missing entry may exist after all.
 func (d *Desk) Fresh(ctx context.Context) (catalog *seckill.Catalog, sure bool) {
 	sure = !d.failing.Load()
 	if sure {

@@ -12,7 +12,7 @@ import (
 // FindingKind is the kind of a difference.
 type FindingKind string
 
-// The kinds of findings. Oversold is for a person to decide; the others can be mended.
+// The kinds of findings. A person must decide about FindingOversold; the others can be repaired.
 const (
 	// FindingOversold is a broken L1: the rows of an item have more units than its total.
 	FindingOversold FindingKind = "oversold"
@@ -29,27 +29,27 @@ const (
 // Finding is something that is wrong with a shard, or with an item on it.
 type Finding struct {
 	Kind   FindingKind
-	Item   inventory.ItemID // 0: the shard as a whole
+	Item   inventory.ItemID // 0 for the shard as a whole
 	Detail string           // for a person
-	// Mended tells how it was repaired, "" if it was not. Counters and digests are set to the sums
-	// of the rows; a shard whose stock differs is rebuilt.
+	// Mended says how it was repaired; "" means that it was not. Counters and digests are set to
+	// the sums of the rows; a shard whose stock differs is rebuilt.
 	Mended string
 }
 
 // ShardAudit is what a deep audit of one shard has found.
 type ShardAudit struct {
 	Ref      inventory.Ref
-	Shards   int   // of the installation
+	Shards   int   // of the whole installation
 	Items    int   // on the shard
-	Orders   int64 // whose units count
-	Closed   bool  // it is being rebuilt, so its stock was not compared
+	Orders   int64 // orders whose units count
+	Closed   bool  // the shard is being rebuilt, so its stock was not compared
 	Findings []Finding
 }
 
 // AuditShard reads every order of a shard, and compares the rows with the counters and digests, and
-// these with the stock. It takes time and a read of the whole shard. Units in flight between store
-// and stock are no finding: a difference must be seen several times. With mend it repairs what is
-// safe to repair; a broken L1 is not. seckill.ErrNotFound: there is no such shard.
+// these with the stock. It takes time, because it reads the whole shard. Units in flight between
+// store and stock are not reported: a difference counts only if several looks show it. With mend it
+// repairs what is safe to repair; a broken L1 is not. seckill.ErrNotFound: there is no such shard.
 func (o *Office) AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*ShardAudit, error) {
 	if shard < 0 || shard >= o.desk.cfg.Shards {
 		return nil, fmt.Errorf("shard %d of %d: %w", shard, o.desk.cfg.Shards, seckill.ErrNotFound)
@@ -83,23 +83,23 @@ func (a *ShardAudit) addRows(r *seckill.Recount, mend bool) {
 		item := &r.Items[i]
 		if item.Oversold() {
 			a.Findings = append(a.Findings, Finding{Kind: FindingOversold, Item: item.Item, Detail: fmt.Sprintf(
-				"the rows have %d units open and %d sold of %d", item.Rows.Open, item.Rows.Sold, item.Total)})
+				"the rows have %d units open and %d sold, and the total is %d", item.Rows.Open, item.Rows.Sold, item.Total)})
 		}
 		if !item.Differs() {
 			continue
 		}
 		f := Finding{Kind: FindingCounters, Item: item.Item, Detail: fmt.Sprintf(
-			"counted are %d open, %d sold and %d parked, the rows have %d, %d and %d",
+			"the counters say %d open, %d sold and %d parked, but the rows have %d, %d and %d",
 			item.Counted.Open, item.Counted.Sold, item.Counted.Parked, item.Rows.Open, item.Rows.Sold, item.Rows.Parked)}
 		if mend && item.Mendable() {
-			f.Mended = "the counters say what the rows say"
+			f.Mended = "the counters were set to the sums of the rows"
 		}
 		a.Findings = append(a.Findings, f)
 	}
 	if r.Counted != r.Rows {
-		f := Finding{Kind: FindingDigests, Detail: "the digests of the shard are not those of its rows"}
+		f := Finding{Kind: FindingDigests, Detail: "the digests of the shard differ from those of its rows"}
 		if mend {
-			f.Mended = "the digests say what the rows say"
+			f.Mended = "the digests were set to those of the rows"
 		}
 		a.Findings = append(a.Findings, f)
 	}
@@ -130,13 +130,13 @@ func (o *Office) compareStock(ctx context.Context, a *ShardAudit) (differ bool, 
 	a.Findings = append(a.Findings, suspects...)
 	others, err := o.otherHolds(ctx, a.Ref.Shard)
 	if others {
-		a.Findings = append(a.Findings, Finding{Kind: FindingHolds, Detail: "the stock has other holds than the orders say"})
+		a.Findings = append(a.Findings, Finding{Kind: FindingHolds, Detail: "the holds in the stock don't match the orders"})
 	}
 	return others || len(suspects) > 0, err
 }
 
-// unbalanced returns the items behind after whose numbers in the stock don't fit the books: those
-// of one page of limit items, or of all.
+// unbalanced returns the items after `after` whose numbers in the stock don't match the books. It
+// reads one page of limit items, or all.
 func (o *Office) unbalanced(ctx context.Context, a *ShardAudit, after inventory.ItemID, limit int, all bool) (found []Finding, err error) {
 	for {
 		books, err := o.store.ShardBooks(ctx, a.Ref.Shard, after, limit)
@@ -179,8 +179,8 @@ func (o *Office) isOver(id inventory.ItemID) bool {
 	return !ok || !offer.Sale.Live(time.Now(), o.desk.cfg.Retention)
 }
 
-// otherHolds reports whether a shard has other holds than the orders say, in each of several looks
-// at which nothing was on its way, and more differs than what was forgotten.
+// otherHolds reports whether the holds of a shard don't match the orders. Several looks must agree,
+// nothing may be in flight, and the difference must be larger than what was forgotten.
 func (o *Office) otherHolds(ctx context.Context, shard inventory.ShardID) (bool, error) {
 	var first seckill.ShardSums
 	for look := range auditLooks {

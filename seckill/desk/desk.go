@@ -21,12 +21,12 @@ type Parts struct {
 	Stock seckill.Holder
 	Queue seckill.Producer
 	Store seckill.Store
-	Node  string // names this gateway in its pages
-	// Wanted is called for a spread item if a buyer's shard has no unit but another shard has:
+	Node  string // the name of this gateway, written into its pages
+	// Wanted is called for a spread item if a buyer's shard has no unit but another shard has some:
 	// units should be moved. It must not block. It may be nil.
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
 	// Full reports whether the memory of the shard's server is nearly used up: new purchases are
-	// refused there. It must not block. nil is never.
+	// refused there. It must not block. nil means never.
 	Full func(shard inventory.ShardID) bool
 	// Moved is called with an order that the desk has paid or cancelled. It must not block. nil: no
 	// call.
@@ -51,7 +51,7 @@ type Desk struct {
 	full     func(shard inventory.ShardID) bool
 	open     func(sealed, owner string) (string, error)
 	moved    func(o *seckill.Order)
-	made     time.Time // the desk's own times are durations since then
+	made     time.Time // the desk measures times as durations since then
 	log      *slog.Logger
 	trace    *trace.Tracer
 	statuses *batch.Batcher[seckill.OrderID, seckill.Order]
@@ -61,27 +61,28 @@ type Desk struct {
 	lines    []*line                            // by lane
 	draining chan struct{}                      // closed by StopWaiting
 	behind   chan struct{}                      // capacity 1
-	loading  chan struct{}                      // capacity 1: the one refresh that may be under way
+	loading  chan struct{}                      // capacity 1: taken while a refresh is in progress
 
 	seats   sync.Pool // of *seat
 	flights sync.Pool // of *flight
 	rounds  sync.WaitGroup
 
 	catalog atomic.Pointer[seckill.Catalog]
-	offset  atomic.Int64 // of the database's clock from this one, in nanoseconds
+	offset  atomic.Int64 // how far the database's clock is ahead of this one, in nanoseconds
 	drained atomic.Bool
-	failing atomic.Bool // Run's last refresh failed
+	failing atomic.Bool // the last refresh by Run failed
 	counts  Counts
 	hops    Hops
 }
 
-// Hops are the times of purchases between hops, sampled: one purchase of each page.
+// Hops has how long purchases take from one step to the next. It has a sample: one purchase of each
+// page.
 type Hops struct {
-	Hold timing.Histogram // from the arrival of the purchase that waited longest until its unit is held
-	Page timing.Histogram // from there until the page is acknowledged
+	Hold timing.Histogram // from the arrival of the longest waiting purchase until its unit is held
+	Page timing.Histogram // from then until the page is acknowledged
 }
 
-// Hops returns the desk's. They only grow.
+// Hops returns the desk's histograms. They only grow.
 func (d *Desk) Hops() *Hops { return &d.hops }
 
 // Counts are a desk's counters since it was made.
@@ -89,9 +90,9 @@ type Counts struct {
 	Accepted atomic.Int64 // a 202 or 201 that was not a replay
 	Replayed atomic.Int64
 	Unknown  atomic.Int64 // answered with an unknown outcome
-	Late     atomic.Int64 // of those: acknowledged after the accept deadline
+	Late     atomic.Int64 // those of Unknown that were acknowledged after the accept deadline
 	Full     atomic.Int64 // refused, since the memory of the shard's server is nearly used up
-	Stale    atomic.Int64 // looked up in a catalog that could not be refreshed, and not found
+	Stale    atomic.Int64 // not found in a catalog that could not be refreshed
 }
 
 // New makes a desk. It sells nothing until it has a catalog (Refresh) and shards (Follow).
@@ -156,8 +157,8 @@ func fill[T any](out []T) func([]T, error) error {
 	}
 }
 
-// Close stops the desk's lines and batches, and waits for them. Pages that the queue still has are
-// not waited for: close the queue after the desk.
+// Close stops the desk's lines and batches, and waits for them. It doesn't wait for pages that the
+// queue still has, so close the queue after the desk.
 func (d *Desk) Close() {
 	d.StopWaiting()
 	for _, l := range d.lines {
@@ -200,8 +201,8 @@ func (d *Desk) Lines() map[int]LineStats {
 	return all
 }
 
-// Follow tells the stock which epoch each shard has: that of the books, or a later one that the
-// stock has seen. rows come from store.Shards. A shard of epoch 0 was never opened.
+// Follow tells the stock the epoch of each shard: the epoch in rows, or a later one that the stock
+// has seen. rows come from store.Shards. A shard of epoch 0 was never opened.
 func (d *Desk) Follow(rows []seckill.ShardRow) {
 	refs := make([]inventory.Ref, 0, len(rows))
 	for _, row := range rows {
@@ -214,8 +215,8 @@ func (d *Desk) Follow(rows []seckill.ShardRow) {
 	d.stock.Watch(refs)
 }
 
-// Behind has a value after a shard answered with a later epoch than this process knows: read the
-// shards' rows and call Follow.
+// Behind gets a value after a shard answered with a later epoch than this process knows. Then read
+// the shards' rows and call Follow.
 func (d *Desk) Behind() <-chan struct{} { return d.behind }
 
 // isBehind signals that a shard has a later epoch.
@@ -239,7 +240,7 @@ func (d *Desk) SetOffset(ahead time.Duration) {
 // Now returns the time on the database's clock, as far as this process knows.
 func (d *Desk) Now() time.Time { return time.Now().Add(time.Duration(d.offset.Load())) }
 
-// ref returns the shard on which the offer has the hold of that name, under its present epoch.
+// ref returns the shard that has the offer's hold of that name, with its current epoch.
 func (d *Desk) ref(offer seckill.Offer, id string) inventory.Ref {
 	shard := offer.Place(id, d.cfg.Shards)
 	return inventory.Ref{Shard: shard, Epoch: d.stock.Epoch(shard)}
@@ -287,8 +288,8 @@ func (d *Desk) Gone(offer seckill.Offer) bool {
 	return true
 }
 
-// elsewhere reports whether another shard may have a unit of the offer: it was last seen with one,
-// or it is unknown to this process.
+// elsewhere reports whether another shard may have a unit of the offer: its last known state had
+// one, or this process doesn't know that shard.
 func (d *Desk) elsewhere(offer seckill.Offer, but inventory.ShardID) bool {
 	for i := range offer.Spread {
 		if shard := d.shard(offer, i); shard != but {

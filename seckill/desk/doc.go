@@ -19,11 +19,12 @@
 //
 //   - L2: a 202 is given only for a page that was acknowledged, within the accept deadline of the
 //     request's arrival, measured by the monotonic and by the wall clock.
-//   - L7: a purchase that is in no hold call after a quarter of the accept deadline leaves the
-//     line. A shard with a crowd larger than a round serves the newest first. Rounds are kept
-//     short.
+//   - L7: a purchase leaves the line if no hold was asked for it within a quarter of the accept
+//     deadline. If a shard's crowd is larger than a round, the newest purchases are served first.
+//     Rounds are kept short.
 //   - L8: a line, a round, a page and every batch are bounded; Lines and Queues show them.
-//   - L10: lines share only slots. An answer of a shard affects only the purchases of that shard.
+//   - L10: lines share nothing but slots. An answer of a shard affects only the purchases of that
+//     shard.
 //
 // It does not promise an order among buyers, nor that a purchase with an unknown outcome happened.
 // There is no undo: after the hold was asked for, any fault is *seckill.Unknown, and the buyer's
@@ -31,7 +32,8 @@
 //
 // # Invariants
 //
-//   - A purchase is in the line, or in one flight, or answered. It is answered once.
-//   - A slot is given back once: by the page that uses it, or by Release.
-//   - A flight is over before its memory is used again, and the queue has called done.
+//   - At any time a purchase is in the line, or in one flight, or answered. It is answered only
+//     once.
+//   - A slot is given back only once: by the page that uses it, or by Release.
+//   - Before a flight's memory is used again, the flight is over and the queue has called done.
 package desk

@@ -13,8 +13,8 @@ import (
 // flight has the purchases of one shard in one round, from the hold to the acknowledgement of their
 // page.
 //
-// The line's goroutine owns it until its page is put; the queue's done owns it from then on. Its
-// timer may look at it at any time, under mu, until it is over.
+// The line's goroutine owns it until its page is put. From then on the queue owns it, until it
+// calls done. The timer may look at it at any time, under mu, until it is over.
 type flight struct {
 	desk  *Desk
 	acked func(error) // f.acknowledged as a value
@@ -24,14 +24,14 @@ type flight struct {
 	queue  *shardQueue
 	call   inventory.HoldCall
 	page   seckill.Page
-	value  []byte        // the queue's between Put and done
-	began  time.Duration // when its holds were asked for, since the desk was made
-	heldAt time.Duration // when they were given
+	value  []byte        // belongs to the queue between Put and done
+	began  time.Duration // when its holds were asked for, measured from the making of the desk
+	heldAt time.Duration // when its holds were given
 	traced bool          // one of its purchases is traced
 
 	mu    sync.Mutex
-	seats []*seat // written under mu, while the timer is set
-	over  bool    // guarded by mu: the timer has nothing to do any more
+	seats []*seat // changed under mu while the timer is set
+	over  bool    // the timer has nothing left to do; guarded by mu
 }
 
 func newFlight(d *Desk) *flight {
@@ -40,8 +40,9 @@ func newFlight(d *Desk) *flight {
 	return f
 }
 
-// board makes the call of a flight's seats, and reports whether there is anything to ask. Those
-// that have waited for too long fail, and all of them where the shard has no epoch yet.
+// board makes the hold call for the seats of a flight, and reports whether there is anything to
+// ask. Purchases that have waited for too long fail. If the shard has no epoch yet, all of them
+// fail.
 func (f *flight) board(now time.Duration) bool {
 	f.call.Ref = inventory.Ref{Shard: f.queue.shard, Epoch: f.desk.stock.Epoch(f.queue.shard)}
 	f.call.Seq, f.call.Err = 0, nil
@@ -79,7 +80,7 @@ func (f *flight) board(now time.Duration) bool {
 // expireStep is the shortest time between two looks of a flight's timer.
 const expireStep = 5 * time.Millisecond
 
-// expire runs when the timer goes off: it answers purchases whose time is over. Their outcome is
+// expire runs when the timer goes off. It answers purchases whose time is over; their outcome is
 // unknown.
 func (f *flight) expire() {
 	now := f.desk.now()
@@ -109,8 +110,8 @@ func (f *flight) expire() {
 	}
 }
 
-// held is called when the hold call has returned: the purchases with a fresh hold become a page.
-// The other purchases have their answers; they are added to rest, to be woken.
+// held is called when the hold call has returned. The purchases with a fresh hold become a page.
+// The others are answered: they are added to rest, and will be woken.
 func (f *flight) held(rest []*seat) []*seat {
 	asked := len(f.seats)
 	if asked == 0 {
@@ -128,7 +129,7 @@ func (f *flight) held(rest []*seat) []*seat {
 	kept := f.seats[:0]
 	for i, s := range f.seats {
 		switch {
-		case s.timeout: // it is answered already
+		case s.timeout: // it was answered before
 			continue
 		case err != nil:
 			s.err = err
@@ -150,7 +151,7 @@ func (f *flight) held(rest []*seat) []*seat {
 	}
 	if len(kept) > 0 {
 		f.heldAt = f.desk.now()
-		f.desk.hops.Hold.Observe(f.heldAt - kept[0].arrived.Sub(f.desk.made)) // the first has waited longest
+		f.desk.hops.Hold.Observe(f.heldAt - kept[0].arrived.Sub(f.desk.made)) // the first one has waited longest
 		f.put()
 	} else {
 		f.end()
@@ -158,7 +159,7 @@ func (f *flight) held(rest []*seat) []*seat {
 	return rest
 }
 
-// put sends the page of the purchases that have a hold. Then the queue owns the flight.
+// put sends the page of the purchases that have a hold. After that the queue owns the flight.
 func (f *flight) put() {
 	ref, seq := f.call.Ref, f.call.Seq
 	f.page.PageHeader = seckill.PageHeader{Ref: ref, Seq: seq, Node: f.desk.node, Put: time.Now()}
@@ -175,7 +176,7 @@ func (f *flight) put() {
 	f.desk.queue.Put(ref.Shard, f.value, len(f.seats), f.acked)
 }
 
-// acknowledged is the queue's done.
+// acknowledged is the function that the queue calls when it is done with the page.
 func (f *flight) acknowledged(err error) {
 	f.line.land(len(f.seats))
 	f.mu.Lock()
@@ -198,14 +199,15 @@ func (f *flight) acknowledged(err error) {
 	f.end()
 }
 
-// end stops the timer, and gives the flight back. One whose timer may still be at it is left alone.
+// end stops the timer, and returns the flight to the pool. If the timer may still be running its
+// function, the flight is not used again.
 func (f *flight) end() {
 	if f.timer.Stop() {
 		f.recycle()
 	}
 }
 
-// recycle makes the flight ready for the next round. Nothing refers to it any more.
+// recycle makes the flight ready for the next round. No other part refers to it by then.
 func (f *flight) recycle() {
 	clear(f.seats)
 	clear(f.call.Claims)
@@ -242,7 +244,7 @@ func (f *flight) tracePut(err error) {
 	}
 }
 
-// amount returns the price of so many units of an offer.
+// amount returns the price of that many units of an offer.
 func amount(offer seckill.Offer, quantity int) seckill.Money {
 	return seckill.Money{Minor: offer.Price.Minor * int64(quantity), Currency: offer.Price.Currency}
 }

@@ -22,23 +22,23 @@ type seat struct {
 	request  string
 	trace    string
 	arrived  time.Time
-	startBy  time.Duration    // when it leaves the line at the latest, since the desk was made
+	startBy  time.Duration    // when it leaves the line at the latest, measured from the making of the desk
 	answerBy time.Duration    // when its outcome is unknown
 	done     chan struct{}    // capacity 1
-	links    list.Links[seat] // in its queue; guarded by the line's mu
+	links    list.Links[seat] // its place in its queue; guarded by the line's mu
 
 	// The answer.
 	verdict inventory.Verdict
 	ref     inventory.Ref
 	seq     uint64
 	err     error
-	timeout bool // answered by its flight's timer, and the flight may still refer to it; guarded by the flight's mu
+	timeout bool // answered by its flight's timer, so the flight may still refer to it; guarded by the flight's mu
 }
 
 // Links has the seat's place in its queue (see list.Element).
 func (s *seat) Links() *list.Links[seat] { return &s.links }
 
-// wake hands the answer to the purchase. The seat belongs to the purchase from then on.
+// wake gives the answer to the purchase. From then on, the seat belongs to the purchase.
 func (s *seat) wake() { s.done <- struct{}{} }
 
 // shardQueue has the waiting purchases of one shard, the longest waiting first. The line's mu
@@ -46,7 +46,7 @@ func (s *seat) wake() { s.done <- struct{}{} }
 type shardQueue struct {
 	list.List[seat, *seat]
 	shard  inventory.ShardID
-	listed bool // among the line's active queues
+	listed bool // it is among the line's active queues
 	limit  int  // how many purchases of the shard one round takes
 }
 
@@ -59,8 +59,8 @@ func (q *shardQueue) expire(now time.Duration, out []*seat) []*seat {
 	return out
 }
 
-// take moves up to n purchases to the end of out: all of them, or the newest where more wait. The
-// oldest are about to time out: a round of them would be too late for all (L7).
+// take moves up to n purchases to the end of out. If more are waiting, it takes the newest. The
+// oldest are about to time out: in a round of the oldest, all answers would be too late (L7).
 func (q *shardQueue) take(n int, out []*seat) []*seat {
 	s := q.Last()
 	for range min(n, q.Len()) - 1 {
@@ -75,16 +75,16 @@ func (q *shardQueue) take(n int, out []*seat) []*seat {
 	return out
 }
 
-// line has the purchases that wait for one lane, a node of the stock. One goroutine serves it while
-// purchases wait: round after round, each with the holds of all shards with waiting purchases.
+// line has the purchases that wait for one lane, a node of the stock. While purchases wait, one
+// goroutine serves it in rounds. A round asks for holds on all shards that have waiting purchases.
 type line struct {
 	desk *Desk
 
-	landed  chan struct{} // capacity 1: a page was acknowledged since the last look
+	landed  chan struct{} // capacity 1: gets a value when a page was acknowledged
 	putting atomic.Int64  // purchases whose pages are on their way
 
-	// Used by the serving goroutine alone.
-	pause   *time.Timer // of gather
+	// Used only by the serving goroutine.
+	pause   *time.Timer // the timer of gather
 	flying  []*flight
 	calls   []*inventory.HoldCall
 	expired []*seat
@@ -98,7 +98,7 @@ type line struct {
 	serving  bool
 	closed   bool
 	timer    *time.Timer
-	wakes    time.Duration // when timer goes off; never when it is not set
+	wakes    time.Duration // when the timer goes off; `never` if it is not set
 	rounds   uint64
 	taken    uint64
 	timeouts uint64
@@ -111,7 +111,7 @@ const never = time.Duration(math.MaxInt64)
 // LineStats is a line at one moment. All but Waiting only grow.
 type LineStats struct {
 	Waiting int    // purchases in the line
-	Rounds  uint64 // rounds begun
+	Rounds  uint64 // rounds that were begun
 	Taken   uint64 // purchases of these rounds
 	Expired uint64 // purchases that left the line because they had waited for too long
 	Refused uint64 // purchases refused because the line was full
@@ -132,11 +132,11 @@ func (l *line) stats() LineStats {
 	return LineStats{Waiting: l.waiting, Rounds: l.rounds, Taken: l.taken, Expired: l.timeouts, Refused: l.refused}
 }
 
-// roundPages bounds a round: the purchases of so many full pages.
+// roundPages bounds a round: it takes at most the purchases of this many full pages.
 const roundPages = 8
 
-// join puts the purchase into the queue of its shard, or answers why not. A full line is fair among
-// its shards: a shard with more than its part makes room for one with less.
+// join puts the purchase into the queue of its shard, or refuses it. A full line is fair to its
+// shards: a shard with more than its part of the line gives a place to a shard with less.
 func (l *line) join(s *seat, shard inventory.ShardID) error {
 	l.mu.Lock()
 	if l.closed {
@@ -176,7 +176,7 @@ func (l *line) join(s *seat, shard inventory.ShardID) error {
 	return nil
 }
 
-// queue returns the queue of a shard. l.mu is held.
+// queue returns the queue of a shard. The caller holds l.mu.
 func (l *line) queue(shard inventory.ShardID) *shardQueue {
 	if l.queues[shard] == nil {
 		l.queues[shard] = &shardQueue{shard: shard, limit: min(l.desk.cfg.BatchCap, seckill.MaxPage)}
@@ -185,7 +185,7 @@ func (l *line) queue(shard inventory.ShardID) *shardQueue {
 }
 
 // makeRoom takes the longest waiting purchase out of the longest queue, if q has less than its part
-// of the line. l.mu is held.
+// of the line. The caller holds l.mu.
 func (l *line) makeRoom(q *shardQueue) *seat {
 	longest, sharing := q, len(l.active)
 	if !q.listed {
@@ -205,7 +205,7 @@ func (l *line) makeRoom(q *shardQueue) *seat {
 	return s
 }
 
-// setTimer makes the timer go off at a time. l.mu is held.
+// setTimer sets the timer to a time. The caller holds l.mu.
 func (l *line) setTimer(at time.Duration) {
 	l.wakes = at
 	if l.timer == nil {
@@ -251,13 +251,14 @@ func (l *line) serve() {
 	}
 }
 
-// gatherTime is the longest that a round is put off.
+// gatherTime is the longest time by which a round is delayed.
 const gatherTime = 2 * time.Millisecond
 
-// gather puts the next round off while few purchases wait for it: fewer than half of those whose
-// pages are on their way. What a round and a page cost hardly depends on how many are in them, so
-// that rounds which overlap would each be small. The round begins when pages have landed, and after
-// gatherTime in any case: a page that stalls delays the others by that and no more (L10).
+// gather delays the next round while few purchases wait for it: fewer than half of those whose
+// pages are on their way. A round and a page cost almost the same with few purchases as with many,
+// and rounds that overlap would all be small. The round begins when pages have been acknowledged,
+// or after gatherTime at the latest. So a page that stalls delays the others by no more than that
+// (L10).
 func (l *line) gather() {
 	late := false
 	for begun := false; !late && l.few(); begun = true {
@@ -273,7 +274,7 @@ func (l *line) gather() {
 	l.pause.Stop()
 }
 
-// few reports whether there are waiting purchases, but few compared with those whose pages are on
+// few reports whether some purchases wait, but only few compared with those whose pages are on
 // their way.
 func (l *line) few() bool {
 	l.mu.Lock()
@@ -281,17 +282,17 @@ func (l *line) few() bool {
 	return l.waiting > 0 && 2*int64(l.waiting) < l.putting.Load()
 }
 
-// land notes that the page of so many purchases is not on its way any more.
+// land records that a page with this many purchases is no longer on its way.
 func (l *line) land(purchases int) {
 	l.putting.Add(int64(-purchases))
 	select {
 	case l.landed <- struct{}{}:
-	default: // it is noted already
+	default: // a value is there already
 	}
 }
 
 // take moves waiting purchases into flights, one for each shard, and reports whether there are any.
-// Shards that had no place in this round come first in the next.
+// Shards that got no place in this round come first in the next one.
 func (l *line) take() bool {
 	now := l.desk.now()
 	l.flying, l.expired = l.flying[:0], l.expired[:0]
@@ -325,7 +326,7 @@ func (l *line) take() bool {
 	if l.serving = serving; serving {
 		l.rounds++
 	} else {
-		l.expired = nil // another goroutine may serve from now on
+		l.expired = nil // another goroutine may serve the line from now on
 	}
 	l.mu.Unlock()
 	for i, s := range expired {
@@ -335,7 +336,7 @@ func (l *line) take() bool {
 	return serving
 }
 
-// hold asks for the holds of a round, all in one write, and sends the flights on their way.
+// hold asks for the holds of a round in one write, and then sends the flights on their way.
 func (l *line) hold() {
 	l.calls = l.calls[:0]
 	began := l.desk.now()
@@ -362,8 +363,9 @@ func (l *line) hold() {
 	l.rest = l.rest[:0]
 }
 
-// pace keeps a round short. If holds take so long that the round's purchases would be too late, it
-// makes rounds smaller. Gateways share a node's time in proportion to the size of their rounds.
+// pace keeps a round short. If the holds take so long that purchases would be answered too late,
+// pace makes the rounds smaller. Gateways share a node's time in proportion to the size of their
+// rounds.
 func (l *line) pace(took time.Duration) {
 	const least = 8
 	startBy, most := l.desk.cfg.StartBy(), min(l.desk.cfg.BatchCap, seckill.MaxPage)
@@ -399,7 +401,7 @@ func (l *line) close() {
 	}
 }
 
-// fail answers a purchase that was in no hold call: nothing happened.
+// fail answers a purchase that was in no hold call, so nothing happened.
 func (d *Desk) fail(s *seat, err error) {
 	d.queue.Release(1)
 	s.err = err

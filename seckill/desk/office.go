@@ -42,7 +42,7 @@ var (
 	errInsufficientStock = &seckill.Refusal{Code: seckill.CodeInsufficientStock}
 	errHasEnded          = &seckill.Refusal{Code: seckill.CodeActivityState, Detail: "The activity has ended."}
 	errIsDraft           = &seckill.Refusal{
-		Code: seckill.CodeActivityState, Detail: "The activity is a draft: put it with another quantity.",
+		Code: seckill.CodeActivityState, Detail: "The activity is a draft: change its quantity by putting the draft.",
 	}
 	errMerchantStays = &seckill.Refusal{Code: seckill.CodeNotEditable, Detail: "A published activity keeps its merchant."}
 	errNotDraft = &seckill.Refusal{
@@ -50,10 +50,10 @@ var (
 	}
 )
 
-// PutActivity creates a draft, or changes an activity: a draft in everything, a published or paused
-// one in its name, its end, its payment window and, before it has started, its start and the
-// prices, limits and spread of its items. a.State is ignored. seckill.FieldErrors names the fields
-// of a that are wrong.
+// PutActivity creates a draft, or changes an activity. Of a draft, everything may change. Of a
+// published or paused activity, the name, the end and the payment window may change; before its
+// start also the start, and the prices, limits and spread of its items. a.State is ignored.
+// seckill.FieldErrors names the fields of a that are wrong.
 func (o *Office) PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error) {
 	if errs := a.Check(o.desk.cfg.Shards); len(errs) > 0 {
 		return nil, errs
@@ -121,7 +121,7 @@ func amend(a, old *seckill.Activity, now time.Time) (*seckill.Activity, error) {
 	case next.Merchant != old.Merchant:
 		return nil, errMerchantStays
 	}
-	items := slices.Clone(old.Items) // in their own order
+	items := slices.Clone(old.Items) // in the order of the old activity
 	for i := range next.Items {
 		was, ok := known[next.Items[i].SKU]
 		if !ok {
@@ -148,7 +148,8 @@ func amend(a, old *seckill.Activity, now time.Time) (*seckill.Activity, error) {
 // in force at the start.
 const startMargin = 2 * time.Second
 
-// amendItem changes an item to next, if the activity, which is not a draft, allows it.
+// amendItem changes an item of a published or paused activity to next, if the activity's state
+// allows it.
 func amendItem(item, next *seckill.Item, of *seckill.Activity, now time.Time) error {
 	switch {
 	case *item == *next:
@@ -234,8 +235,8 @@ func (o *Office) update(ctx context.Context, id seckill.ActivityID, by seckill.A
 	return a, nil
 }
 
-// move moves an activity from one of the states in from to the state to. If it is in to already,
-// nothing happens.
+// move moves an activity from one of the states in from to the state to. If it is in that state
+// already, nothing happens.
 func (o *Office) move(ctx context.Context, id seckill.ActivityID, by seckill.Author,
 	to seckill.ActivityState, from ...seckill.ActivityState) (*seckill.Activity, error) {
 	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
@@ -350,8 +351,8 @@ var errNotEnded = &seckill.Refusal{
 }
 
 // Archive records that there is a copy of an ended activity's orders elsewhere; a zero copy reverts
-// that. The back office drops the activity later, unless it is paid for after the time of the
-// archive. The caller has compared the copy with the orders.
+// that. The back office drops the activity later, unless one of its orders is paid after the time
+// of the archive. The caller must have compared the copy with the orders.
 func (o *Office) Archive(ctx context.Context, id seckill.ActivityID, copied seckill.Archive, by seckill.Author) (*seckill.Activity, error) {
 	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
 		switch {

@@ -13,7 +13,7 @@ import (
 )
 
 // SearchOrders returns up to q.Limit orders that fit q, newest first. Orders that are still queued
-// are found by their id alone (OrderDetails).
+// are found only by their id (OrderDetails).
 func (o *Office) SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]seckill.Order, error) {
 	if q.Merchant != "" {
 		for sale := range o.desk.Catalog().Sales() {
@@ -44,7 +44,7 @@ func (o *Office) OrdersPaidBy(ctx context.Context, merchant seckill.MerchantID, 
 		return nil, storeFailure("find the orders of the payment", err)
 	}
 	for i := range orders {
-		if orders[i].ID == "" { // the payment is early
+		if orders[i].ID == "" { // the payment came before the order had a row
 			queued, _, err := o.orderOf(ctx, ids[i])
 			if err != nil && !errors.Is(err, errUnknownOrder) {
 				return nil, err
@@ -66,13 +66,13 @@ type OrderDetails struct {
 	Steps    []Step
 }
 
-// Step is something that happened to an order. What the stock or other systems have yet to be told
-// has the time at which that was read; Seen says so.
+// Step is something that happened to an order. If Seen is set, the step says what the stock or
+// other systems know, and At is the time of this reading.
 type Step struct {
 	At        time.Time // on the database's clock, except for the click: on the gateway's
 	Name      StepName
-	Node      string // "" where it isn't known
-	RequestID string // of the click
+	Node      string // empty if it isn't known
+	RequestID string // the request id of the click
 	Detail    string // for a person
 	Seen      bool
 }
@@ -143,9 +143,9 @@ func held(o *seckill.Order) string {
 	return fmt.Sprintf("%s on shard %d, epoch %d", seckill.Counted(o.Quantity, "unit"), o.Grant.Shard, o.Grant.Epoch)
 }
 
-// beginning has the steps up to the row. Those before it have the time of the click: the gateway
-// takes all of them within the accept deadline. Where the gateway's clock is ahead of the
-// database's, they are not after the row.
+// beginning has the steps up to the row. The earlier steps have the time of the click, because all
+// of them happen within the accept deadline. If the gateway's clock is ahead of the database's,
+// they still don't come after the row.
 func beginning(o *seckill.Order) []Step {
 	if o.State == seckill.OrderQueued {
 		return []Step{{Name: StepHold, Detail: held(o) + "; the order has no row yet", At: time.Now().UTC(), Seen: true}}
@@ -156,7 +156,7 @@ func beginning(o *seckill.Order) []Step {
 		row.Detail = "this purchase was never finished: its units came back, and there will be no order"
 		return []Step{row}
 	case o.State == seckill.OrderParked:
-		row.Detail = "the order waits: its item's row was locked, or no item fits it"
+		row.Detail = "the order waits: its item's row was locked, or no item matches it"
 	}
 	at := o.Accepted
 	if at.After(o.CreatedAt) {
@@ -174,7 +174,7 @@ func beginning(o *seckill.Order) []Step {
 	return append(steps, row)
 }
 
-// ending is how an order's units ended.
+// ending has the step in which an order's units reached their end.
 func ending(o *seckill.Order) (Step, bool) {
 	s := Step{At: o.EndedAt}
 	switch {
@@ -202,13 +202,13 @@ func ofPayments(t *seckill.OrderTrail) (steps []Step) {
 		case seckill.PaymentStateEarly:
 			steps[len(steps)-1].Detail += "; it is applied when the order has a row"
 		case seckill.PaymentStateDue, seckill.PaymentStateDone:
-			steps = append(steps, Step{At: k.KeptAt, Name: StepRefundDue, Detail: fmt.Sprintf("%s has to go back (%s)", what, k.Cause)})
+			steps = append(steps, Step{At: k.KeptAt, Name: StepRefundDue, Detail: fmt.Sprintf("%s must be refunded (%s)", what, k.Cause)})
 		case seckill.PaymentStateBooked:
 			steps[len(steps)-1].Detail += " and paid the order"
 		}
 		if k.State == seckill.PaymentStateDone {
 			steps = append(steps, Step{
-				At: k.DoneAt, Name: StepRefund, Detail: fmt.Sprintf("%s went back, reference %s, said %s", what, k.Reference, k.DoneBy),
+				At: k.DoneAt, Name: StepRefund, Detail: fmt.Sprintf("%s was refunded, reference %s, recorded by %s", what, k.Reference, k.DoneBy),
 			})
 		}
 	}
@@ -243,7 +243,7 @@ func ofChanges(o *seckill.Order, t *seckill.OrderTrail) (steps []Step) {
 	return steps
 }
 
-// rank sorts steps of the same time: a write comes before the stock is told of it.
+// rank sorts steps of the same time: a write comes before the message about it to the stock.
 func rank(name StepName) int {
 	if name == StepSettle {
 		return 1
@@ -251,8 +251,8 @@ func rank(name StepName) int {
 	return 0
 }
 
-// told has what the stock and other systems have been told, and what they have yet to be told, as
-// of now. The time at which the stock was told isn't stored, so the time of the row, and of its
+// told has the steps that say what the stock and other systems have been told by now, and what they
+// have not. The time at which the stock was told isn't stored, so the time of the row, and of its
 // end, are used. A stock that doesn't answer is left out.
 func (o *Office) told(ctx context.Context, order *seckill.Order, t *seckill.OrderTrail) (known, seen []Step) {
 	if order.State == seckill.OrderQueued {
@@ -265,14 +265,14 @@ func (o *Office) told(ctx context.Context, order *seckill.Order, t *seckill.Orde
 	switch {
 	case !there:
 	case hold.State == inventory.Fresh && !ended:
-		seen = append(seen, Step{At: now, Seen: true, Name: StepConfirm, Detail: "the stock has yet to be told that the order exists"})
+		seen = append(seen, Step{At: now, Seen: true, Name: StepConfirm, Detail: "the stock does not know yet that the order exists"})
 	case hold.State != inventory.Fresh:
 		known = append(known, Step{At: order.CreatedAt, Name: StepConfirm, Detail: "the stock knows that the order exists"})
 	}
 	switch {
 	case !ended:
 	case t.Settling || there && (hold.State == inventory.Fresh || hold.State == inventory.Ordered):
-		seen = append(seen, Step{At: now, Seen: true, Name: StepSettle, Detail: "the stock has yet to be told how the order ended"})
+		seen = append(seen, Step{At: now, Seen: true, Name: StepSettle, Detail: "the stock does not know yet how the order ended"})
 	default:
 		s := Step{At: order.EndedAt, Name: StepSettle, Detail: "the stock was told how the order ended"}
 		if there && hold.State == inventory.Void {
@@ -348,7 +348,7 @@ func (o *Office) SettleRefund(ctx context.Context, r seckill.Refund, by seckill.
 		detail := fmt.Sprintf("The payment is %s: no refund is due.", kept.State)
 		return none, order, &seckill.Refusal{Code: seckill.CodeNotRefundable, Detail: detail}
 	case errors.Is(err, seckill.ErrRefundAmount):
-		detail := fmt.Sprintf("%s is due, and nothing but the whole can be settled.", found[0].Amount)
+		detail := fmt.Sprintf("%s must be refunded, and only the whole amount can be recorded.", found[0].Amount)
 		return none, order, &seckill.Refusal{Code: seckill.CodeRefundAmount, Detail: detail}
 	case errors.Is(err, seckill.ErrNotFound):
 		return none, order, &seckill.Refusal{Code: seckill.CodeUnknownPayment}

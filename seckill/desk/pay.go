@@ -23,14 +23,14 @@ var (
 	}
 	errAmountMismatch = &seckill.Refusal{Code: seckill.CodeAmountMismatch}
 	errPaymentReused  = &seckill.Refusal{
-		Code: seckill.CodeKeyReused, Detail: "payment: this id was used for another order or amount.",
+		Code: seckill.CodeKeyReused, Detail: "payment: this id was used before for another order or amount.",
 	}
 )
 
-// Pay books a payment notice once, however often it is sent. A payment that comes too late, or has
-// a wrong amount, is kept as a refund that is due. A payment of a queued order is kept, and applied
-// when the order has a row; the answer is the queued order. If the order's row is locked, Pay waits
-// for at most the accept deadline.
+// Pay books a payment notice once, even if it is sent several times. A payment that comes too late,
+// or that has a wrong amount, is kept as a refund that is due. A payment for a queued order is
+// kept, and applied when the order has a row; the answer is then the queued order. If the order's
+// row is locked, Pay waits for at most the accept deadline.
 func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error) {
 	offer, err := d.item(ctx, n.Order.Item())
 	if err != nil {
@@ -73,7 +73,7 @@ func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error
 func (d *Desk) book(ctx context.Context, payment seckill.Payment) (seckill.PaymentResult, seckill.Order, error) {
 	var queued seckill.Order
 	result, err := d.payments.Do(ctx, payment)
-	// Without a row the order may be queued; a repeat of an early payment has none either.
+	// An order without a row may be queued. The repeat of an early payment has no row either.
 	if err == nil && result.Order.ID == "" && result.Verdict != seckill.PaymentOtherContent && result.Verdict != seckill.PaymentLocked {
 		queued, _, err = d.findQueued(ctx, payment.Order, seckill.CallerRef{Merchant: payment.Merchant})
 		if err != nil {
@@ -97,15 +97,15 @@ func (d *Desk) book(ctx context.Context, payment seckill.Payment) (seckill.Payme
 	return result, queued, nil
 }
 
-// noteRefused keeps a refused notice for people to read; nothing else uses it.
+// noteRefused keeps a refused notice, so that people can read it. No other code uses it.
 func (d *Desk) noteRefused(ctx context.Context, p *seckill.Payment, problem seckill.Code) {
 	if err := d.store.RefusePayment(ctx, seckill.RefusedPayment{Payment: *p, Problem: problem}); err != nil {
 		d.log.Warn("a refused payment notice is not kept", "order", p.Order, "payment", p.ID, "problem", problem, "err", err)
 	}
 }
 
-// checkSigned is checkSignature, by the newest secrets: those of the catalog in force may have been
-// rolled on another node a moment ago.
+// checkSigned is checkSignature with the newest secrets. It is needed because another node may have
+// rolled the secrets a moment ago.
 func (d *Desk) checkSigned(ctx context.Context, n *seckill.Notice, m *seckill.Merchant) error {
 	err := d.checkSignature(n, m)
 	if err != error(errBadSignature) {
@@ -122,7 +122,7 @@ func (d *Desk) checkSigned(ctx context.Context, n *seckill.Notice, m *seckill.Me
 }
 
 // checkSignature checks the notice's signature against the merchant's secrets that are valid now. A
-// secret that can't be decrypted is the server's fault: unless another secret fits, the answer asks
+// secret that can't be decrypted is the server's fault. If no other secret fits, the answer asks
 // the provider to try again.
 func (d *Desk) checkSignature(n *seckill.Notice, m *seckill.Merchant) error {
 	var failed error
@@ -149,7 +149,7 @@ func (d *Desk) checkSignature(n *seckill.Notice, m *seckill.Merchant) error {
 }
 
 // signedWith checks the notice's MACs: HMAC-SHA256 (RFC 2104) over "t.body". One valid MAC is
-// enough. An empty secret never matches.
+// enough. An empty secret matches no notice.
 func signedWith(n *seckill.Notice, secret string) bool {
 	if secret == "" {
 		return false

@@ -11,15 +11,16 @@ import (
 )
 
 // Probe does what Buy does, with an item that has no units (seckill.ProbeItem), and reports the
-// first failure: it takes a slot, waits in the line of its shard, has the stock's script run beside
-// the holds of buyers, and puts a page without promises. Only that page is written, and workers
-// skip it; nothing is taken or promised. p is for seckill.ProbeCatalog; offer is its item.
+// first failure: it takes a slot, waits in the line of its shard, runs the stock's script together
+// with the holds of buyers, and puts a page without promises. Only that page is written, and
+// workers skip it. Nothing is taken or promised. p must be a purchase from seckill.ProbeCatalog,
+// and offer its item.
 //
 // nil means that a purchase of an available unit would have been accepted now. An error is a
 // *seckill.Failure that names the step.
 func (d *Desk) Probe(ctx context.Context, offer seckill.Offer, p *seckill.Purchase) error {
 	if offer.ID != seckill.ProbeItem {
-		return failure(seckill.CodeUnavailable, fmt.Errorf("item %d is none for probes", offer.ID))
+		return failure(seckill.CodeUnavailable, fmt.Errorf("item %d is not an item of probes", offer.ID))
 	}
 	id := p.OrderID(offer.ID)
 	shard := offer.Place(string(id), d.cfg.Shards)
@@ -33,7 +34,7 @@ func (d *Desk) Probe(ctx context.Context, offer seckill.Offer, p *seckill.Purcha
 	return nil
 }
 
-// probeHold asks the stock for a unit that isn't there.
+// probeHold asks the stock for a unit of an item that doesn't exist.
 func (d *Desk) probeHold(ctx context.Context, shard inventory.ShardID, offer seckill.Offer, p *seckill.Purchase, id seckill.OrderID) (
 	ref inventory.Ref, err error) {
 	if err := d.queue.Reserve(); errors.Is(err, seckill.ErrNoSlot) {
@@ -60,12 +61,12 @@ func (d *Desk) probeHold(ctx context.Context, shard inventory.ShardID, offer sec
 		}
 		return ref, failure(seckill.CodeUnavailable, s.err)
 	case s.verdict != inventory.Unopened:
-		return ref, failure(seckill.CodeUnavailable, fmt.Errorf("the stock knows the item of probes: verdict %d", s.verdict))
+		return ref, failure(seckill.CodeUnavailable, fmt.Errorf("the stock has the item of probes, which must not exist: verdict %d", s.verdict))
 	}
 	return inventory.Ref{Shard: shard, Epoch: d.stock.Epoch(shard)}, nil
 }
 
-// probePage puts a page without promises where the shard's pages go.
+// probePage puts a page without promises into the shard's preferred partition.
 func (d *Desk) probePage(ctx context.Context, ref inventory.Ref, p *seckill.Purchase) error {
 	if err := d.queue.Reserve(); errors.Is(err, seckill.ErrNoSlot) {
 		return errNoSlot

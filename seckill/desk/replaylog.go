@@ -19,7 +19,7 @@ type LogReader interface {
 // LogReplay selects the records to read again.
 type LogReplay struct {
 	seckill.Stretch
-	Activity seckill.ActivityID // only orders of this activity; "" is all
+	Activity seckill.ActivityID // only orders of this activity; "" means all
 	DryRun   bool               // nothing is made
 }
 
@@ -27,8 +27,8 @@ type LogReplay struct {
 // Rejected, Parked and Skipped add up to Promises.
 type LogReplayed struct {
 	Records  int // read
-	Damaged  int // of these, those that can't be read as a whole
-	Promises int // of the activity
+	Damaged  int // those of them that can't be read completely
+	Promises int // promises of the activity
 	Existed  int // orders that had a row
 	Made     int // orders that were made now
 	Missing  int // in a dry run: orders that would be tried
@@ -37,16 +37,18 @@ type LogReplayed struct {
 	// Skipped are promises that can't become orders any more. Either their shard was rebuilt since,
 	// and a promise without a row was never acknowledged with a 202; or their activity was dropped.
 	Skipped int
-	Next    *seckill.LogPlace // nil: this was all
+	Next    *seckill.LogPlace // nil at the end of the range
 }
 
-// ReplayLog reads a part of the log again, and makes the orders that have no row by the workers'
-// own way: seckill.DecideAccept under the locks of a worker's transaction, which makes an order
-// once (L4). No position moves. It is harmless to do twice, and changes nothing where nothing is
-// missing. What says that a store lost something makes the shard suspect, as it does to a worker.
+// ReplayLog reads a part of the log again, and makes the orders that have no row. It works as a
+// worker does: seckill.DecideAccept decides under the locks of a worker's transaction, which makes
+// an order only once (L4). No position moves. A second replay does no harm, and without missing
+// orders nothing changes. If a promise shows that a store lost data, the shard becomes suspect, as
+// with a worker.
 //
-// Each record is decided separately. If one fails after others, the results of those are returned
-// without an error, and Next is the place of the failed one: the next call begins with it.
+// Each record is decided separately. If a later record fails, the results of the earlier ones are
+// returned without an error, and Next is the place of the failed record: the next call begins
+// there.
 func (o *Office) ReplayLog(ctx context.Context, log LogReader, r LogReplay, by seckill.Author) (out LogReplayed, err error) {
 	rows, err := o.store.Shards(ctx)
 	if err != nil {
@@ -65,14 +67,14 @@ func (o *Office) ReplayLog(ctx context.Context, log LogReader, r LogReplay, by s
 		page, err := seckill.ParsePage(messages[i].Value)
 		if err != nil {
 			out.Records++
-			out.Damaged++ // a worker has made dead letters of it, or stands before it
+			out.Damaged++ // a worker has made dead letters from it, or stands still at it
 			continue
 		}
 		page.Partition, page.Offset = messages[i].Partition, messages[i].Offset
 		done := out
 		if err := o.replayPage(ctx, &page, epochs[page.Ref.Shard], &r, by, &done); err != nil {
 			if i > 0 {
-				o.log.WarnContext(ctx, "a replay of the log ends early, it can go on from there", "partition", page.Partition,
+				o.log.WarnContext(ctx, "a replay of the log ends early, and can be continued from there", "partition", page.Partition,
 					"offset", page.Offset, "err", err)
 				out.Next, err = &seckill.LogPlace{Partition: page.Partition, Offset: page.Offset}, nil
 			}
@@ -127,7 +129,7 @@ func (o *Office) replayPage(ctx context.Context, page *seckill.Page, epoch inven
 	page.Promises = missing
 	accepted, err := o.store.Accept(ctx, seckill.Batch{Pages: []seckill.Page{*page}, By: by})
 	if errors.Is(err, seckill.ErrLocked) {
-		return failure(seckill.CodeUnavailable, fmt.Errorf("a stock row is locked, go on from here later: %w", err))
+		return failure(seckill.CodeUnavailable, fmt.Errorf("a stock row is locked, continue from here later: %w", err))
 	}
 	if err != nil {
 		return storeFailure("accept promises", err)
@@ -139,8 +141,8 @@ func (o *Office) replayPage(ctx context.Context, page *seckill.Page, epoch inven
 	}
 	if suspect {
 		if err := o.store.MarkSuspect(ctx, accepted[0].Ref); err != nil {
-			// The orders have rows now, so that a repeat would not ask again.
-			o.log.ErrorContext(ctx, "a store has lost something, and no rebuild could be asked for: the audit has to find it",
+			// The orders have rows now, so a second replay would not ask for the rebuild.
+			o.log.ErrorContext(ctx, "a store has lost data, and no rebuild could be requested: the audit must find it",
 				"shard", page.Ref.Shard, "err", err)
 		}
 	}

@@ -41,12 +41,12 @@ func (o *Office) Restock(ctx context.Context, id seckill.ActivityID, sku seckill
 	}
 	taken, err := o.takeBack(ctx, offer, key, -delta)
 	if errors.Is(err, errInsufficientStock) {
-		// A concurrent attempt with the same key may have the units: it came after the look for its
-		// holds.
+		// A concurrent attempt with the same key may have the units, if it came after this one
+		// looked for its holds.
 		taken, err = o.takeBack(ctx, offer, key, -delta)
 	}
 	if err != nil {
-		// Such an attempt may also have finished meanwhile: then its holds are sold.
+		// Such an attempt may also have finished in the meantime: then its holds are sold.
 		if done, found, lookup := o.restockedBefore(ctx, id, sku, change); found && lookup == nil {
 			return done, nil
 		}
@@ -62,7 +62,7 @@ func (o *Office) restockedBefore(ctx context.Context, id seckill.ActivityID, sku
 	earlier, found, err := o.store.FindStockChange(ctx, c.Item, c.Key)
 	switch {
 	case err != nil:
-		return Restocked{}, false, storeFailure("look the change up", err)
+		return Restocked{}, false, storeFailure("look for the change", err)
 	case !found:
 		return Restocked{}, false, nil
 	case earlier.Delta != c.Delta:
@@ -80,7 +80,7 @@ func (o *Office) restockedBefore(ctx context.Context, id seckill.ActivityID, sku
 	return Restocked{}, true, errUnknownItem
 }
 
-// change writes a stock change; a withdrawal's units are taken.
+// change writes a stock change. For a withdrawal, the holds have taken the units before.
 func (o *Office) change(ctx context.Context, c seckill.StockChange, taken []seckill.Taken, by seckill.Author) (Restocked, error) {
 	var done Restocked
 	var err error
@@ -96,7 +96,7 @@ func (o *Office) change(ctx context.Context, c seckill.StockChange, taken []seck
 		return Restocked{}, seckill.FieldErrors{{
 			Field: "delta", Detail: fmt.Sprintf("would make the total more than %d, the most that an item may have", seckill.MaxItemQuantity),
 		}}
-	case err != nil: // among them: the holds are gone with their epochs, or buried
+	case err != nil: // also if the holds went with their epoch, or were buried
 		return Restocked{}, storeFailure("change the stock", err)
 	}
 	return done, nil
@@ -105,13 +105,13 @@ func (o *Office) change(ctx context.Context, c seckill.StockChange, taken []seck
 // share is an item's part on one shard, as a withdrawal sees it.
 type share struct {
 	ref       inventory.Ref
-	hold      inventory.Entry // by an earlier attempt under the same key
+	hold      inventory.Entry // made by an earlier attempt with the same key
 	available int64
 	take      int64
 }
 
-// takeBack holds units of the offer for the shop, on as many of its shards as are needed. It
-// refuses if fewer are available. There is no undo: if a buyer takes units meanwhile, the sweeper
+// takeBack holds units of the offer for the shop, on as many of its shards as needed. It refuses if
+// fewer are available. There is no undo: if a buyer takes some of the units first, the sweeper
 // gives the held units back.
 func (o *Office) takeBack(ctx context.Context, offer seckill.Offer, key string, units int64) ([]seckill.Taken, error) {
 	shares, err := o.shares(ctx, offer, key)
@@ -142,15 +142,15 @@ func (o *Office) takeBack(ctx context.Context, offer seckill.Offer, key string, 
 	return taken, nil
 }
 
-// taken returns why a call of a withdrawal did not get its units. alone means that it is the only
-// call.
+// taken returns why a hold call of a withdrawal did not get its units. alone means that the
+// withdrawal has no other call.
 func (o *Office) taken(call *inventory.HoldCall, alone bool) error {
 	if call.Err != nil || len(call.Verdicts) != 1 {
 		err := cmp.Or(call.Err, errors.New("the stock did not answer the claim"))
 		if errors.Is(err, inventory.ErrEpoch) {
 			o.desk.isBehind()
 		}
-		// Units that were held are found again under the same key.
+		// The next attempt with the same key finds the units that were held.
 		return failure(seckill.CodeUnavailable, fmt.Errorf("hold units for the shop: %w", err))
 	}
 	switch v := call.Verdicts[0]; {
@@ -165,7 +165,7 @@ func (o *Office) taken(call *inventory.HoldCall, alone bool) error {
 	case v == inventory.Unopened:
 		return errUnopened
 	}
-	return errUndone // doomed, or buried after an attempt that never came to its end
+	return errUndone // doomed or buried, because the earlier attempt did not finish
 }
 
 var errUndone = &seckill.Failure{
@@ -189,7 +189,7 @@ func (o *Office) shares(ctx context.Context, offer seckill.Offer, key string) ([
 		}
 		_, levels, err := o.stock.ItemNumbers(ctx, shard, []inventory.ItemID{offer.ID})
 		if err == nil && len(levels) != 1 {
-			err = errors.New("the stock did not tell the item's levels")
+			err = errors.New("the stock did not return the item's levels")
 		}
 		switch {
 		case err != nil:
@@ -204,7 +204,7 @@ func (o *Office) shares(ctx context.Context, offer seckill.Offer, key string) ([
 	return shares, nil
 }
 
-// divide says how many units to take of each share. The hold of an earlier attempt is kept; the
+// divide says how many units to take from each share. The hold of an earlier attempt is kept; the
 // rest is taken from the shards with the most available units.
 func divide(shares []share, units int64) error {
 	for i := range shares {
@@ -219,7 +219,7 @@ func divide(shares []share, units int64) error {
 		}
 	}
 	if units < 0 {
-		return errKeyReused // for fewer units than before
+		return errKeyReused // the earlier attempt was for fewer units
 	}
 	slices.SortFunc(shares, func(a, b share) int { return cmp.Compare(b.available, a.available) })
 	for i := range shares {

@@ -25,7 +25,7 @@ var (
 	errLocked         = &seckill.Failure{Code: seckill.CodeUnavailable, RetryAfter: time.Second, Err: seckill.ErrLocked}
 )
 
-// public returns the order as the public sees it: one that is parked reads as queued.
+// public returns the order as the public sees it: a parked order reads as queued.
 func public(o seckill.Order) seckill.Order {
 	if o.State == seckill.OrderParked {
 		o.State, o.Reason = seckill.OrderQueued, seckill.ReasonNone
@@ -33,8 +33,8 @@ func public(o seckill.Order) seckill.Order {
 	return o
 }
 
-// FindOrder tells a caller the status of its order. Within wait it looks again while the order is
-// queued.
+// FindOrder returns the status of a caller's order. If the order is queued, it looks again until
+// wait is over.
 func (d *Desk) FindOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error) {
 	order, _, err := d.find(ctx, id, caller)
 	if err != nil {
@@ -88,7 +88,7 @@ func (d *Desk) findQueued(ctx context.Context, id seckill.OrderID, caller seckil
 		return seckill.Order{}, none, errNotOpened
 	}
 	hold, err := d.stock.Find(ctx, ref, offer.ID, string(id))
-	if err != nil { // a read has no unknown outcome
+	if err != nil { // a read can't have an unknown outcome
 		if errors.Is(err, inventory.ErrEpoch) {
 			d.isBehind()
 		}
@@ -113,13 +113,13 @@ func (d *Desk) row(ctx context.Context, id seckill.OrderID) (seckill.Order, erro
 	switch {
 	case errors.Is(err, batch.ErrFull):
 		return seckill.Order{}, failure(seckill.CodeOverloaded, err)
-	case err != nil: // a read has no unknown outcome
+	case err != nil: // a read can't have an unknown outcome
 		return seckill.Order{}, failure(seckill.CodeUnavailable, err)
 	}
 	return order, nil
 }
 
-// awaitRow looks for a row that is not parked until it is there, the wait is over or the desk
+// awaitRow looks for a row that is not parked until there is one, the wait is over, or the desk
 // drains.
 func (d *Desk) awaitRow(ctx context.Context, id seckill.OrderID, wait time.Duration) (row seckill.Order, ok bool) {
 	d.lookAgain(ctx, wait, func() bool {
@@ -171,8 +171,8 @@ func (d *Desk) CancelOrder(ctx context.Context, caller *seckill.Caller, id secki
 	return d.cancel(ctx, order, ref, seckill.Author{})
 }
 
-// cancel gives up an order that was found, under ref where it was found in the stock. by is the
-// operator that does it instead of the buyer.
+// cancel cancels an order that was found. ref is its place if it was found in the stock. by is the
+// operator who does it instead of the buyer.
 func (d *Desk) cancel(ctx context.Context, order seckill.Order, ref inventory.Ref, by seckill.Author) (seckill.Order, error) {
 	id := order.ID
 	wish := seckill.Cancellation{Order: id, Ref: ref, By: by}
@@ -191,7 +191,7 @@ func (d *Desk) cancel(ctx context.Context, order seckill.Order, ref inventory.Re
 	}
 	switch {
 	case errors.Is(err, seckill.ErrFenced), err == nil && !moved.Locked && moved.Order.ID == "" && wish.Queued != nil:
-		d.isBehind() // the shard was rebuilt since the hold was seen
+		d.isBehind() // the shard was rebuilt after the hold was seen
 		return seckill.Order{}, errFenced
 	case err != nil:
 		return seckill.Order{}, d.unavailable(id, err)

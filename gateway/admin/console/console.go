@@ -1,4 +1,5 @@
-// Package console serves the pages with which people run a sale in a browser: the files of assets.
+// Package console serves the pages with which people run a sale in a browser. They are the files in
+// assets.
 //
 //	c := console.New(console.Config{OIDC: true})
 //	page := c.Page()                      // the one page; everything else is loaded by it
@@ -28,8 +29,8 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// Policy is the content security policy of the page: scripts and styles from this listener alone,
-// nothing inline, no frame around it, and no text that becomes markup.
+// Policy is the content security policy of the page: scripts and styles come only from this
+// listener, nothing is inline, no other page may frame it, and no text becomes markup.
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; " +
 	"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
@@ -44,9 +45,9 @@ type Config struct {
 // File is something that a browser loads.
 type File struct {
 	Type string // its content type
-	Tag  string // a hash of it, without quotes
+	Tag  string // a hash of the content, without quotes
 	Body []byte
-	Gzip []byte // the same, compressed; nil where that is no smaller
+	Gzip []byte // the compressed content; nil if that is not smaller
 }
 
 // Console has all files, ready to serve.
@@ -75,7 +76,7 @@ func (c *Console) Page() *File { return c.load().page }
 // Version returns the hash of all files.
 func (c *Console) Version() string { return c.load().version }
 
-// File returns a file of the console, or nil. current means that version is the present one, so a
+// File returns a file of the console, or nil. current means that version is the current one, so a
 // browser may cache the file for ever.
 func (c *Console) File(version, name string) (f *File, current bool) {
 	all := c.load()
@@ -89,7 +90,7 @@ var types = map[string]string{
 	".svg": "image/svg+xml",
 }
 
-// pageName is the page itself, whose text has the marks below.
+// pageName is the file of the page itself. Its text has the placeholders below.
 const pageName = "assets/page.html"
 
 // The placeholders of the page, and their values.

@@ -5,7 +5,7 @@
 //	person, err := p.Finish(ctx, attempt, code, now)  // when it comes back with a code
 //
 // Nothing is asked of the provider before the first login: a process can start while the provider
-// is away. The endpoints are kept once they are found; the keys are read again when the provider
+// is away. Its endpoints are kept after they were found once. Its keys are read again when it
 // changes them. A *Refusal tells the person what is wrong with the login; any other error means
 // that the provider can't be asked now. A Provider is safe for concurrent use.
 package login
@@ -33,14 +33,14 @@ import (
 type Config struct {
 	Issuer       string // its URL; the discovery document is below it
 	ClientID     string
-	ClientSecret string // "" for a public client, which has PKCE alone
+	ClientSecret string // empty for a public client, which uses only PKCE
 	RedirectURL  string // the URL of this listener to which the provider sends people back
 	GroupsClaim  string // the claim of the ID token that lists a person's groups
 	Scopes       []string
 }
 
 // maxSkew is the largest allowed difference between the provider's clock and this machine's. An ID
-// token is made just before it comes.
+// token is made just before it arrives.
 const maxSkew = 2 * time.Minute
 
 // Bounds of a request to the provider.
@@ -81,7 +81,7 @@ func (r *Refusal) Error() string { return r.Detail }
 
 func refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(format, args...)} }
 
-// Attempt is a login under way. Keep it in the browser that began it, and nowhere else.
+// Attempt is a login that has begun. The browser that began it must keep it, and nobody else.
 type Attempt struct {
 	State    string
 	Nonce    string
@@ -101,8 +101,8 @@ type Provider struct {
 	client *http.Client
 
 	mu      sync.Mutex
-	found   *oidc.Provider // guarded by mu; nil before it answered
-	failed  error          // guarded by mu; the last look, until retry
+	found   *oidc.Provider // nil before the provider answered; guarded by mu
+	failed  error          // the error of the last attempt, until retryAt; guarded by mu
 	retryAt time.Time      // guarded by mu
 }
 
@@ -161,7 +161,7 @@ func random() string {
 // Finish ends a login: it sends the code to the provider, and checks the ID token in the answer.
 func (p *Provider) Finish(ctx context.Context, a Attempt, state, code string, now time.Time) (Person, error) {
 	if a.State == "" || subtle.ConstantTimeCompare([]byte(a.State), []byte(state)) != 1 {
-		return Person{}, refuse("This login was not begun in this browser, or too long ago. Begin it again.")
+		return Person{}, refuse("This login was not begun in this browser, or it was begun too long ago. Begin it again.")
 	}
 	found, err := p.discover(ctx)
 	if err != nil {
@@ -183,7 +183,7 @@ func (p *Provider) Finish(ctx context.Context, a Attempt, state, code string, no
 }
 
 // check checks an ID token, and reads its person. The times are checked here, because go-oidc
-// doesn't tell by how much a clock is wrong.
+// doesn't say by how much a clock is wrong.
 func (p *Provider) check(ctx context.Context, found *oidc.Provider, raw, nonce string, now time.Time) (Person, error) {
 	verifier := found.Verifier(&oidc.Config{ClientID: p.cfg.ClientID, SkipExpiryCheck: true})
 	token, err := verifier.Verify(ctx, raw)
@@ -194,7 +194,7 @@ func (p *Provider) check(ctx context.Context, found *oidc.Provider, raw, nonce s
 		return Person{}, refuse("The identity provider's ID token is not valid: %s.", legible(err.Error()))
 	}
 	if subtle.ConstantTimeCompare([]byte(token.Nonce), []byte(nonce)) != 1 {
-		return Person{}, refuse("The identity provider's ID token is of another login: its nonce is not the one that was sent.")
+		return Person{}, refuse("The identity provider's ID token belongs to another login: its nonce is not the one that was sent.")
 	}
 	if skew := token.IssuedAt.Sub(now).Round(time.Second); skew > maxSkew || skew < -maxSkew {
 		whose := "ahead of"

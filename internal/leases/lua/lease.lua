@@ -6,8 +6,8 @@
 --
 -- In addition, a quota bounds the tokens that a bucket grants in a day of a time zone.
 --
--- A caller that can't reach the server lets tokens pass that nobody granted. It owes them, and the
--- bucket is charged with them as soon as the server is told.
+-- A caller that can't reach the server admits tokens without a grant. It owes them, and the bucket
+-- is charged with them as soon as the server is told.
 --
 -- KEYS     the buckets. Each is a string of these, with spaces in between:
 --            TAT.
@@ -23,43 +23,43 @@
 --             2  Tokens that are wanted.
 --             3  num, and den.
 --             5  Window, from empty to full.
---             6  Floor: how far from full the caller takes the bucket for.
---             7  What is to be left in the bucket.
+--             6  Floor: how far from full the bucket is, as the caller knows it.
+--             7  What must stay in the bucket.
 --             8  How many of the wanted tokens needn't leave it.
 --             9  The quota (0: none).
 --            10  How far its zone is ahead of UTC.
 --            11  The day of the value as the caller knew it.
 --            12  All tokens granted on it, and those not given back.
 --            14  Tokens that the caller owes.
---            15  Since when the oldest of them is.
+--            15  The time of the oldest of them.
 --            16  How far from full they alone would have left the bucket.
 --            17  How far below empty it may be charged.
 --            18  The caller, and the number of what it owes.
 --
 -- Reply: six for each key:
 --             1  Tokens granted.
---             2  What is left of the window after it, below 0 for less than none.
+--             2  The rest of the window after it, negative if the bucket is below empty.
 --             3  Tokens granted since the key is known.
 --             4  What is left of the quota.
 --             5  The day, and all tokens granted on it.
 --
 -- Invariants:
---   In any time t a bucket grants at most its burst and what the rate gives in t, and so much less
---     as it is charged.
---   What is owed is charged once, however often a caller tells it. What the last 16 callers of this
---     minute were charged for is known.
---   What the bucket had no room for in the same time, of a minute at most, pays for it first. Of
---     the rest, only what is young may leave the bucket below empty.
---   A clock that goes back makes no bucket emptier than empty, so it fills from there; one that
---     jumps ahead is worth one full bucket.
---   A bucket that is full, or that the server forgot, is no fuller than the caller takes it for.
---   When the terms change the bucket keeps its tokens, as far as they fit.
---   In a day a bucket grants at most its quota, but for tokens that come back after the day has
---     changed. A clock that goes back by a day or less stays on the later day.
---   All tokens of a day only grow. Where the server has fewer than a caller knew, it lost some, in
---     a failover or a restart, and goes on with what that caller knew.
---   A call that changes nothing but the clock's flow writes nothing. A key outlives its bucket's
---     filling by some seconds, and its day, and nothing relies on that.
+--   In any time t a bucket grants at most its burst and what the rate gives in t. Charges are
+--     subtracted from that.
+--   Owed tokens are charged once, even if a caller reports them again: the charges of the last 16
+--     callers of this minute are remembered.
+--   Gains of the same time for which the bucket had no room, at most of a minute, pay for them
+--     first. Of the rest, only young ones may leave the bucket below empty.
+--   A clock that goes back makes no bucket emptier than empty, so it fills from there. A clock that
+--     jumps ahead gives one full bucket.
+--   A bucket that is full, or that the server forgot, is at most as full as the caller says.
+--   When the terms change, the bucket keeps its tokens, as far as they fit.
+--   In a day a bucket grants at most its quota, except tokens that come back after the end of the
+--     day. A clock that goes back by a day or less stays on the later day.
+--   The number of all tokens of a day only grows. If the server has fewer than a caller knew, it
+--     has lost some, in a failover or a restart, and uses the caller's number.
+--   A call without any change but the time writes nothing. A key lives some seconds longer than the
+--     filling of its bucket and than its day, but nothing relies on that.
 --
 -- Cost: TIME, and GET and SET for each key. O(keys).
 local time = redis.call('TIME')
@@ -99,7 +99,7 @@ for i = 1, #KEYS do
   local full = tat <= now
   if full then
     local since = max(tat, now - 60000000)
-    if now - since >= to - from or now - to > 5000000 then -- until then it may pay for others
+    if now - since >= to - from or now - to > 5000000 then -- until then it may still pay for others
       from, to = since, now
     end
     tat = now
@@ -129,7 +129,7 @@ for i = 1, #KEYS do
   end
   local least = now + min(tonumber(ARGV[at + 6]), window)
   if full and tat < least then
-    from = max(0, from - (least - tat)) -- the caller reckons with what others owe
+    from = max(0, from - (least - tat)) -- the caller allows for what others owe
     tat = least
   end
   tat = max(now, tat - floor(back * num / den))

@@ -1,12 +1,11 @@
 -- +goose Up
 
 -- Times are timestamptz, with microseconds. Prices and amounts are minor units. Names are opaque
--- and compared byte by byte, so their collation is C. There is no way down: a backup is the way
--- back.
+-- and compared byte by byte, so their collation is C. There are no down migrations: to go back,
+-- restore a backup.
 
--- What is true of the whole installation. shards is fixed when the database is made;
--- penstock.shards is a setting of the session that migrates. lineage tells this database from
--- others.
+-- The data of the whole installation. shards is fixed when the database is made; penstock.shards is
+-- a setting of the session that migrates. lineage identifies this database.
 CREATE TABLE installation (
   one     boolean PRIMARY KEY DEFAULT true CHECK (one),
   shards  integer NOT NULL CHECK (shards BETWEEN 1 AND 1024),
@@ -17,8 +16,8 @@ INSERT INTO installation (shards, lineage)
     replace(gen_random_uuid()::text, '-', ''));
 
 -- next_epoch is the last epoch that was given out. A shard is suspect while suspect_epoch is its
--- epoch, so a fence ends the suspicion. The row is held FOR SHARE by those who decide under the
--- shard's epoch.
+-- epoch, so a fence ends the suspicion. Transactions that decide under the shard's epoch lock the
+-- row FOR SHARE.
 CREATE TABLE shards (
   id            integer PRIMARY KEY,
   epoch         bigint NOT NULL DEFAULT 0,
@@ -27,9 +26,9 @@ CREATE TABLE shards (
 ) WITH (fillfactor = 20);
 INSERT INTO shards (id) SELECT generate_series(0, shards - 1) FROM installation;
 
--- The last epoch whose snapshot was taken. Until it is the shard's own, the stock changes in the
--- outbox are not relayed: the snapshot that is under way counts them. A table of its own, because a
--- snapshot takes long, and must not keep the shard's row from others.
+-- The last epoch whose snapshot was taken. Until it equals the shard's epoch, the stock changes in
+-- the outbox are not relayed, because the snapshot in progress counts them. This is a separate
+-- table, because a snapshot takes long and must not lock the shard's row meanwhile.
 CREATE TABLE shard_loads (
   shard integer PRIMARY KEY REFERENCES shards (id),
   epoch bigint NOT NULL DEFAULT 0
@@ -69,7 +68,7 @@ CREATE TABLE kafka_cluster (
 
 -- The catalog's version: raised in the transaction of every change that a gateway must learn of.
 -- What changed has the version of its change. The row is the lock of those changes. Activities that
--- were dropped at a version up to horizon are remembered no more.
+-- were dropped at a version up to horizon are forgotten.
 CREATE TABLE catalog (
   one     boolean PRIMARY KEY DEFAULT true CHECK (one),
   version bigint NOT NULL,
@@ -82,7 +81,7 @@ CREATE TABLE merchants (
   name           text NOT NULL,
   payment_secret text NOT NULL, -- sealed, like the one before
   former_secret  text NOT NULL,
-  former_until   timestamptz,   -- NULL without one
+  former_until   timestamptz,   -- NULL if there is none
   changed        bigint NOT NULL
 );
 CREATE INDEX merchants_changed ON merchants (changed);
@@ -101,8 +100,8 @@ CREATE TABLE callers (
 );
 CREATE INDEX callers_changed ON callers (changed);
 
--- The keys of callers, dead ones too. used is the minute in which a key was used last; it is no
--- change of the catalog.
+-- The keys of callers, including dead ones. used is the minute of a key's last use; a new value is
+-- no change of the catalog.
 CREATE TABLE caller_keys (
   merchant text COLLATE "C" NOT NULL,
   caller   text COLLATE "C" NOT NULL,
@@ -118,7 +117,8 @@ CREATE TABLE caller_keys (
   FOREIGN KEY (merchant, caller) REFERENCES callers (merchant, caller)
 );
 
--- merchant is '' for a token that is bound to none. A session is a person's, by a login.
+-- merchant is '' for a token that is not bound to a merchant. A session belongs to a person who has
+-- logged in.
 CREATE TABLE tokens (
   id       text COLLATE "C" PRIMARY KEY,
   name     text COLLATE "C" NOT NULL,
@@ -155,7 +155,7 @@ CREATE INDEX activities_changed ON activities (changed);
 CREATE INDEX activities_closed ON activities (least(ends_at, ended_at));
 CREATE INDEX activities_of_week ON activities (week);
 
--- Activities that are gone, for those who read the catalog before.
+-- Dropped activities, for processes that have read the catalog before.
 CREATE TABLE dropped_activities (
   id      text COLLATE "C" PRIMARY KEY,
   changed bigint NOT NULL,
@@ -163,9 +163,9 @@ CREATE TABLE dropped_activities (
 );
 CREATE INDEX dropped_activities_changed ON dropped_activities (changed);
 
--- Order ids carry the item's id, so one must not come back; an identity column doesn't give it out
--- again. sale is no foreign key: the transaction that inserts items has their activity, and a check
--- for each of 20,000 items takes seconds.
+-- Order ids contain the item's id, so an id must never be used again; an identity column guarantees
+-- that. sale is not a foreign key: the transaction that inserts items has locked their activity,
+-- and a check for each of 20,000 items would take seconds.
 CREATE TABLE items (
   id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY CHECK (id BETWEEN 1 AND 4294967294),
   sale       integer NOT NULL,
@@ -194,9 +194,9 @@ CREATE TABLE stock (
 CREATE INDEX stock_of_shard ON stock (shard, item);
 
 -- Promises that did not become orders in the ordinary way: units of parked orders, and how many
--- were skipped and rejected. They are no columns of stock, because a promise must be parkable where
--- its stock row is locked, missing, or sold out by a shard that forgot. Few items ever have such a
--- row.
+-- were skipped and rejected. They are not columns of stock, because it must be possible to park a
+-- promise whose stock row is locked, or missing, or sold out because a shard forgot its data. Few
+-- items ever have such a row.
 CREATE TABLE stock_exceptions (
   item     bigint NOT NULL,
   shard    integer NOT NULL,
@@ -207,15 +207,15 @@ CREATE TABLE stock_exceptions (
 );
 CREATE INDEX stock_exceptions_parked ON stock_exceptions (shard) WHERE parked > 0;
 
--- The weeks that orders has a partition for.
+-- The weeks for which orders has a partition.
 CREATE TABLE weeks (
   week integer PRIMARY KEY
 );
 
--- A partition for each week, by the end of the sale; week 0 has those whose item was not known. An
--- order says everything about itself, so that it can be kept elsewhere when its partition is
--- dropped. It has no foreign key to items: the transaction that inserts has read them, and a
--- look-up for each order would tell nothing new.
+-- A partition for each week, by the end of the sale; week 0 has orders whose item was not known. An
+-- order has all its data in its row, so that it can be kept elsewhere when its partition is
+-- dropped. It has no foreign key to items, because the transaction that inserts it has read the
+-- items already.
 CREATE TABLE orders (
   week       integer NOT NULL,
   id         text COLLATE "C" NOT NULL,
@@ -237,7 +237,7 @@ CREATE TABLE orders (
   ended_at   timestamptz, -- when the units became sold or void
   shard      integer NOT NULL,
   epoch      bigint NOT NULL,
-  seq        bigint NOT NULL, -- 0 where no record of the queue has the promise
+  seq        bigint NOT NULL, -- 0 if no record of the queue has the promise
   "partition" integer NOT NULL,
   "offset"   bigint NOT NULL,
   request    text COLLATE "C" NOT NULL,
@@ -247,16 +247,15 @@ CREATE TABLE orders (
   PRIMARY KEY (id, week)
 ) PARTITION BY RANGE (week);
 
--- What a snapshot reads. Equal keys are kept in the order of the rows' places, so a batch adds its
--- entries at the end of a few pages, and 7 bytes each. The rows are then read in their order on the
--- disk.
+-- For snapshots. Equal keys are kept in the order of the rows' places, so a batch adds its entries
+-- at the end of a few pages, with 7 bytes each. The rows are then read in their order on the disk.
 CREATE INDEX orders_of_shard ON orders (shard, item);
 -- Time-outs, oldest first.
 CREATE INDEX orders_to_time_out ON orders (shard, pay_by) WHERE state = 'pending_payment';
 -- Parked orders to try again, those tried longest ago first.
 CREATE INDEX orders_to_unpark ON orders (shard, updated_at) WHERE state = 'parked' AND reason = 'locked';
 
--- What operators look for, newest first. Orders of a batch have one created_at, so all but the
+-- For searches by operators, newest first. Orders of a batch have one created_at, so all but the
 -- first of an index's values are kept once for a batch, with 7 bytes an order.
 CREATE INDEX orders_by_user ON orders ("user", created_at);
 CREATE INDEX orders_by_request ON orders (request);
@@ -264,8 +263,8 @@ CREATE INDEX orders_by_caller ON orders (caller, created_at);
 CREATE INDEX orders_by_activity ON orders (activity, created_at);
 CREATE INDEX orders_by_state ON orders (state, created_at);
 
--- Every payment that a provider told of, and what became of the money. early: its order has no row
--- yet. due: it has to go back, for its cause. done: it went back.
+-- Every payment that a provider has reported, and the state of the money. early: its order has no
+-- row yet. due: it must be refunded, because of its cause. done: it was refunded.
 CREATE TABLE payments (
   merchant  text COLLATE "C" NOT NULL,
   payment   text COLLATE "C" NOT NULL,
@@ -290,7 +289,7 @@ CREATE INDEX refunds_done ON payments (kept_at, merchant, payment) WHERE state =
 CREATE INDEX refunds_due_of_merchant ON payments (merchant, kept_at, payment) WHERE state = 'due';
 CREATE INDEX refunds_done_of_merchant ON payments (merchant, kept_at, payment) WHERE state = 'done';
 
--- Signed notices that were refused, for people. Equal ones of an order are counted.
+-- Signed notices that were refused, for people to read. Equal notices of an order are counted.
 CREATE TABLE refused_payments (
   order_id text COLLATE "C" NOT NULL,
   merchant text COLLATE "C" NOT NULL,
@@ -303,15 +302,15 @@ CREATE TABLE refused_payments (
   PRIMARY KEY (order_id, merchant, payment, amount, currency, problem)
 );
 
--- What Redis has yet to be told. Rows live for milliseconds, so it is vacuumed by their number, not
--- by a share of what is left.
+-- What Redis must still be told. Rows live for milliseconds, so the table is vacuumed by their
+-- number, not by a share of the rest.
 CREATE TABLE outbox (
   id       bigint GENERATED ALWAYS AS IDENTITY,
   shard    integer NOT NULL,
   item     bigint NOT NULL,
   kind     text NOT NULL CHECK (kind IN ('sold', 'void', 'restock', 'publish')),
   stock    boolean NOT NULL, -- a stock change, which a snapshot counts
-  name     text COLLATE "C" NOT NULL, -- the hold's, or the restock's id
+  name     text COLLATE "C" NOT NULL, -- the name of the hold, or the id of the restock
   buyer    text COLLATE "C" NOT NULL,
   quantity bigint NOT NULL CHECK (quantity >= 0),
   PRIMARY KEY (shard, id)
@@ -329,7 +328,7 @@ CREATE TABLE stock_changes (
 );
 
 -- The holds by which the shop took units of an item from a shard, and those that were buried: their
--- withdrawal must not commit any more. The primary key decides which of the two came first.
+-- withdrawal must not commit after that. The primary key decides which of the two came first.
 CREATE TABLE withdrawals (
   hold     text COLLATE "C" PRIMARY KEY,
   item     bigint NOT NULL,
@@ -340,9 +339,8 @@ CREATE TABLE withdrawals (
 );
 CREATE INDEX withdrawals_of_shard ON withdrawals (shard, item);
 
--- Records that no worker can use (order_id is ''), and parked orders that are so for their own
--- fault. A topic that is made anew has the same partitions and offsets, so a digest tells records
--- apart.
+-- Records that no worker can use (order_id is ''), and parked orders that fit no item. A replaced
+-- topic has the same partitions and offsets, so a digest distinguishes the records.
 CREATE TABLE dead_letters (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   order_id    text COLLATE "C" NOT NULL,
@@ -355,9 +353,9 @@ CREATE TABLE dead_letters (
 CREATE UNIQUE INDEX dead_letters_of_record ON dead_letters ("partition", "offset", md5(value)) WHERE order_id = '';
 CREATE UNIQUE INDEX dead_letters_of_order ON dead_letters (order_id) WHERE order_id <> '';
 
--- Steps of orders and of their money that other systems have yet to hear of. A row has many steps
--- of a transaction, encoded (seckill.AppendSteps), with all that is told of their orders. They
--- hardly compress.
+-- Steps of orders and of their money that other systems must still be told. A row has many steps of
+-- a transaction, encoded (seckill.AppendSteps) with the data of their orders. The bytes hardly
+-- compress.
 CREATE TABLE order_events (
   id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   at    timestamptz NOT NULL, -- of the first step
@@ -384,7 +382,7 @@ CREATE TABLE changes (
 CREATE INDEX changes_of_orders ON changes (key) WHERE kind IN ('order', 'extension');
 
 -- Every version of every settings document; append-only. Its author and the reason are in changes.
--- The id is random: a database that was restored gives numbers out again.
+-- The id is random: a restored database uses numbers again.
 CREATE TABLE settings (
   name    text COLLATE "C" NOT NULL,
   version bigint NOT NULL CHECK (version > 0),
@@ -394,8 +392,8 @@ CREATE TABLE settings (
   PRIMARY KEY (name, version)
 );
 
--- The nodes that there are: each until it says goodbye, or until a person removes it. Logged, so
--- that a node that is cut off is still known after a crash of the database.
+-- The known nodes: each until it stops cleanly, or until a person removes it. Logged, so that a
+-- node that is cut off is still known after a crash of the database.
 CREATE TABLE members (
   instance text COLLATE "C" PRIMARY KEY,
   name     text COLLATE "C" NOT NULL,
@@ -404,8 +402,8 @@ CREATE TABLE members (
   joined   timestamptz NOT NULL
 );
 
--- What each of them said last, some four times a second. Unlogged: after a crash of the database
--- they say it again within a second, and no replica needs to know.
+-- The last report of each node, written some four times a second. The table is unlogged: after a
+-- crash of the database the nodes write again within a second, and no replica needs the reports.
 CREATE UNLOGGED TABLE beats (
   instance text COLLATE "C" PRIMARY KEY,
   seen     timestamptz NOT NULL,
@@ -425,8 +423,8 @@ CREATE TRIGGER changes_are_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ch
 CREATE TRIGGER settings_are_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON settings
   EXECUTE FUNCTION penstock_append_only();
 
--- This life of the database. Each part changes with one kind of new life: another database, one
--- that was restored from a dump, a restart, and the promotion of a standby or a recovery to a point
+-- The incarnation of the database. Each part changes with one kind of new incarnation: another
+-- database or a restored dump, a restart, and the promotion of a standby or a recovery to a point
 -- in time.
 -- +goose StatementBegin
 CREATE FUNCTION penstock_incarnation() RETURNS text LANGUAGE sql STABLE AS $$
@@ -449,8 +447,8 @@ BEGIN
   IF NOT FOUND THEN
     RETURN;
   END IF;
-  -- Made beside the table and attached, it takes no lock that keeps orders waiting; CREATE TABLE …
-  -- PARTITION OF does.
+  -- The partition is made beside the table and then attached, which takes no lock that makes orders
+  -- wait. CREATE TABLE … PARTITION OF would.
   EXECUTE format('CREATE TABLE orders_%1$s (LIKE orders INCLUDING ALL, CONSTRAINT orders_week CHECK (week >= %1$s AND week < %2$s))',
     week, week + 1);
   EXECUTE format('ALTER TABLE orders ATTACH PARTITION orders_%1$s FOR VALUES FROM (%1$s) TO (%2$s)', week, week + 1);
@@ -478,7 +476,7 @@ CREATE FUNCTION penstock_drop_strays(before timestamptz) RETURNS void LANGUAGE s
 $$;
 -- +goose StatementEnd
 
--- What such a function finds must not depend on who calls it.
+-- The names that such a function finds must not depend on its caller.
 -- +goose StatementBegin
 DO $$
 DECLARE

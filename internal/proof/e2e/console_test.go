@@ -56,7 +56,7 @@ func openConsoleShop(t *testing.T) *consoleShop {
 		now := string(n.admin(200, "GET", "/admin/v1/live", "").body)
 		return strings.Contains(now, `"activity":"618"`) && strings.Contains(now, `"probe":"page"`)
 	})
-	if a := s.pay(n, "pay-2", s.orders[0], price); a.status != 200 { // a second payment, which has to go back
+	if a := s.pay(n, "pay-2", s.orders[0], price); a.status != 200 { // a second payment, which must be refunded
 		t.Fatalf("pay: %v", a)
 	}
 	return s

@@ -22,7 +22,7 @@ func TestKeys_RolledUnderLoad(t *testing.T) {
 
 	var current atomic.Pointer[string] // the key that requests are sent with
 	current.Store(&s.key)
-	var sent [buyers]atomic.Pointer[string] // the key of each buyer's request under way
+	var sent [buyers]atomic.Pointer[string] // the key of each buyer's request in progress
 	var bought atomic.Int64
 	stop := make(chan struct{})
 	var crowd sync.WaitGroup

@@ -222,8 +222,8 @@ func TestL7_OverloadSheds(t *testing.T) {
 	}
 }
 
-// TestL8_NothingGrowsWithoutBound: what is too large or too slow is refused, and the connection
-// closed.
+// TestL8_NothingGrowsWithoutBound: requests that are too large or too slow are refused, and their
+// connection is closed.
 func TestL8_NothingGrowsWithoutBound(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 10, perUser: 1, window: "10m"})

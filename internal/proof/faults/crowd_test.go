@@ -26,7 +26,7 @@ type crowd struct {
 	sale  *sale
 	ends  context.CancelFunc // no more buyers come
 	parts sync.WaitGroup
-	room  chan struct{} // as many buyers are under way at most
+	room  chan struct{} // as many buyers are in progress at most
 
 	mu       sync.Mutex
 	bought   []*purchase // guarded by mu, like all below
@@ -78,7 +78,7 @@ func newCrowd(t testing.TB, s *site, sold *sale) *crowd {
 	return c
 }
 
-// stop returns when no buyer is under way any more.
+// stop returns when no buyer is in progress any more.
 func (c *crowd) stop() {
 	c.ends()
 	c.parts.Wait()

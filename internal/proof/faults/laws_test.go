@@ -99,7 +99,7 @@ func flying(t testing.TB, out string) (n int64) {
 }
 
 // deepAudit compares every order with counters, stock and queue, until all agree or patience ends.
-// A log that was made anew, or lost its tail, is behind the books until enough was written.
+// A log that was made again, or lost its tail, is behind the books until enough was written.
 func (c *crowd) deepAudit(t testing.TB, f *fault) (out, messages string, code int) {
 	t.Helper()
 	for began := time.Now(); ; pause(t, 500*time.Millisecond) {

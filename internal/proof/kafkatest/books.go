@@ -10,8 +10,8 @@ import (
 )
 
 // Books are kafka.Books in memory, with the two rules of a store that the queue needs: a topic with
-// another id begins anew, and a move is committed only from the present position. The zero value is
-// empty. All methods are safe for concurrent use.
+// another id begins again, and a move is committed only from the present position. The zero value
+// is empty. All methods are safe for concurrent use.
 type Books struct {
 	mu        sync.Mutex
 	positions []seckill.Position

@@ -92,7 +92,7 @@ func Close(t testing.TB, q *kafka.Queue) {
 	}
 }
 
-// Until waits until cond holds. what says what is missing if it never does.
+// Until waits until cond holds. If it never does, what says what is missing.
 func Until(t testing.TB, cond func() bool, what func() any) {
 	t.Helper()
 	ctx := Context(t)

@@ -66,7 +66,8 @@ func (w *walk) known(s *state, o int) bool {
 	return s.gone&(1<<o) == 0 || s.db.row[o] != rowNone && s.db.row[o] != rowTombstone
 }
 
-// quiet reports whether nothing is under way and no rebuild is needed: then the books must balance.
+// quiet reports whether nothing is in progress and no rebuild is needed: then the books must
+// balance.
 func (w *walk) quiet(s *state) bool {
 	for i := range w.Shards {
 		ahead := s.redis[i].epoch != s.db.epoch[i] && !w.without("noaheadheal")

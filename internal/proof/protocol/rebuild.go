@@ -155,7 +155,7 @@ func (w *walk) snapshot(t *state, rb *rebuild, i int) {
 	}
 }
 
-// auditStep compares Redis with the rows when nothing is under way. It runs only after a loss:
+// auditStep compares Redis with the rows when nothing is in progress. It runs only after a loss:
 // before one, a law is broken if the two differ.
 func (w *walk) auditStep(s *state) {
 	if !s.lost || w.without("noaudit") || !w.quiet(s) {

@@ -139,8 +139,8 @@ func (w *walk) recordHome(r record) int { return w.home(bits.TrailingZeros8(r.or
 
 func (s *state) live(a int) bool { return s.attempts[a].at == putting || s.attempts[a].at == acked }
 
-// mayPromise reports whether an attempt may still be answered 202. The shop is not: what it does
-// may be committed as late as it likes.
+// mayPromise reports whether an attempt may still be answered 202. The shop has no deadline: its
+// changes may be committed at any time.
 func (w *walk) mayPromise(s *state, a int) bool {
 	return s.live(a) && !w.byShop(w.Attempts[a])
 }

@@ -103,8 +103,7 @@ func (w *walk) lookUp(s *state, k, o int) {
 	}
 }
 
-// bury is the sweeper's transaction, under the epoch of its doom: a tombstone where there is no
-// row.
+// bury is the sweeper's transaction, under the epoch of its doom: a tombstone if there is no row.
 func (w *walk) bury(s *state, k, o int) {
 	name := "order %a: sweeper writes a tombstone"
 	fenced := s.sweeps[k][o].epoch != s.db.epoch[w.home(o)] && !w.without("nofence")

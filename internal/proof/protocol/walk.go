@@ -47,9 +47,9 @@ func (w *walk) start() *state {
 	return &first
 }
 
-// walk is a search under way, breadth first. States are kept as 64-bit hashes under a random seed:
-// that two of 10^8 collide, and one stays unseen, has a chance of about 1 in 4,000, and another one
-// with each run.
+// walk is a search in progress, breadth first. States are kept as 64-bit hashes under a random
+// seed: that two of 10^8 collide, and one stays unseen, has a chance of about 1 in 4,000, and
+// another one with each run.
 type walk struct {
 	Options
 	seed   maphash.Seed

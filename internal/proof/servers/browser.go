@@ -49,7 +49,7 @@ var (
 	console    = regexp.MustCompile(`CONSOLE[^"]*"(.*)", source`)
 )
 
-// NeedBrowser skips or fails a test where there is no Chromium, like the functions that start a
+// NeedBrowser skips or fails a test if there is no Chromium, like the functions that start a
 // server.
 func NeedBrowser(t testing.TB) {
 	t.Helper()

@@ -135,7 +135,7 @@ func TestServers_EndWithTheirTests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	servers.Redis(t) // skips where there is none
+	servers.Redis(t) // skips if there is none
 	child := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
 	child.Env = append(os.Environ(), orphanVariable+"="+strconv.Itoa(os.Getpid()))
 	out, err := child.Output()

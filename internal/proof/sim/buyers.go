@@ -195,7 +195,7 @@ func (r *rig) askOf(p *process, what string, k key, send func(context.Context) (
 	return a
 }
 
-// background sends a request and notes the answer.
+// background sends a request and records the answer.
 func (r *rig) background(p *process, what string, send func(context.Context) (string, error)) *ask {
 	a := new(ask)
 	p.goes(func() {

@@ -26,7 +26,7 @@ type chaos struct {
 	crashed  []string // the names of processes that are dead
 	taken    int      // steps
 	ambushes []ambush // that wait for their calls
-	choices  []choice // of the step under way
+	choices  []choice // of the step in progress
 }
 
 // budget is how much is still to come.

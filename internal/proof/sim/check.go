@@ -293,8 +293,8 @@ const (
 	quietStep  = time.Second
 )
 
-// quiet lets everything go through and time pass until the books balance and nothing is under way.
-// Then it checks the rules for the end. Dead processes stay dead, as long as one lives.
+// quiet lets everything go through and time pass until the books balance and nothing is in
+// progress. Then it checks the rules for the end. Dead processes stay dead, as long as one lives.
 func (r *rig) quiet() error {
 	r.path.note("quiet")
 	r.heal()
@@ -584,7 +584,7 @@ func (r *rig) checkMoney(orders []seckill.Order) error {
 			case p.State == seckill.PaymentStateEarly && o.ID == "" && !r.lossy() && !r.rebuilt():
 				r.fails("L4 %s was taken for an order that never was", name)
 			case p.State == seckill.PaymentStateDue && p.Cause != seckill.CauseWrongAmount && o.State == seckill.OrderPending:
-				r.fails("L4 %s has to go back, and its order is %s", name, orderState(o))
+				r.fails("L4 %s must be refunded, and its order is %s", name, orderState(o))
 			}
 		}
 	}

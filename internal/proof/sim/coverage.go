@@ -19,9 +19,9 @@ const (
 	fateLate    fate = "late"    // executed after its caller gave up
 	fateTwice   fate = "twice"   // executed once more, later
 	fateCut     fate = "cut"     // made while its process could not reach the server
-	fatePaused  fate = "paused"  // under way when its process was stopped
-	fateCrashed fate = "crashed" // under way when its process crashed
-	fateBack    fate = "back"    // under way when its server went back to an earlier moment
+	fatePaused  fate = "paused"  // in progress when its process was stopped
+	fateCrashed fate = "crashed" // in progress when its process crashed
+	fateBack    fate = "back"    // in progress when its server went back to an earlier moment
 )
 
 var fates = []fate{
@@ -57,7 +57,7 @@ type coverage map[cell]int
 
 func (c coverage) add(m method, f fate) { c[cell{m, f}]++ }
 
-// hit counts a fate for all calls to a server that are under way.
+// hit counts a fate for all calls to a server that are in progress.
 func (c coverage) hit(w *wire, to server, f fate) {
 	for _, call := range w.under() {
 		if call.traits.to == to {
@@ -66,7 +66,7 @@ func (c coverage) hit(w *wire, to server, f fate) {
 	}
 }
 
-// strike counts a fate for all calls of a process that are under way.
+// strike counts a fate for all calls of a process that are in progress.
 func (c coverage) strike(w *wire, process string, f fate) {
 	for _, call := range w.under() {
 		if call.process == process {
@@ -100,7 +100,7 @@ var driven = sync.OnceValue(func() (all []method) {
 	return all
 })
 
-// String is the table: a line for each call, a column for each fate, with a dash where it can't
+// String is the table: a line for each call, a column for each fate, with a dash if it can't
 // happen.
 func (c coverage) String() string {
 	var b strings.Builder

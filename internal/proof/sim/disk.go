@@ -16,10 +16,10 @@ import (
 	"sync"
 )
 
-// disk is a database file that one store after another has. Its connections stay open from store
-// to store, and so do the statements that they have prepared: that took SQLite a third of a run.
-// What is on the disk is exchanged page by page, in a transaction, so that it is what a copy of a
-// file would be.
+// disk is a database file that one store after another has. Its connections stay open from store to
+// store, and so do the statements that they have prepared: that took SQLite a third of a run. The
+// content of the disk is exchanged page by page, in a transaction, so that it equals a copy of a
+// file.
 type disk struct {
 	file string // fixed
 

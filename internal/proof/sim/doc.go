@@ -37,13 +37,13 @@
 //   - To a process: it crashes, it is stopped and goes on, it can't reach one of the servers. The
 //     only process of an installation dies with its Redis, and starts again alone.
 //   - To Redis, all of it or one shard's: it fails over to a replica that lags, it is emptied.
-//   - To the queue: partitions without a leader, a lost tail, a topic made anew, a rebalance.
+//   - To the queue: partitions without a leader, a lost tail, a topic made again, a rebalance.
 //   - To the database: it is restored to an earlier moment, somebody has a stock row, its clock
 //     jumps.
 //
 // # What drives it
 //
-//   - chaos.go: a seed. Which faults there are at all is chosen first, then every step.
+//   - chaos.go: a seed. It first chooses which faults can happen at all, then every step.
 //   - scenario.go: a text file of testdata. There is one for each row of the design's crash table,
 //     for the faults of its section 12, and for the paths in
 //     internal/proof/protocol/testdata/mutants that are about the order of the code.

@@ -24,7 +24,7 @@ type record struct {
 // lose its tail; then its leader epoch goes up (KIP-320).
 type log struct {
 	mu      sync.Mutex
-	made    int                  // guarded by mu: how often the topic was made anew
+	made    int                  // guarded by mu: how often the topic was made again
 	leader  [partitions]int32    // guarded by mu
 	records [partitions][]record // guarded by mu
 	owner   [partitions]*member  // guarded by mu; nil: nobody's until the next rebalance

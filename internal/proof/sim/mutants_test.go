@@ -298,7 +298,7 @@ var barrierMutants = []mutant{
 	},
 }
 
-// joinsEarly shares a barrier with every caller that comes while it is under way.
+// joinsEarly shares a barrier with every caller that comes while it is in progress.
 var joinsEarly = []patch{
 	{barrierFile, "	b.next = nil // later calls wait for markers that are not sent yet\n", ""},
 	{barrierFile, "	r.err = b.pass(ctx)\n", "	r.err = b.pass(ctx)\n	b.mu.Lock()\n	b.next = nil\n	b.mu.Unlock()\n"},

@@ -121,7 +121,7 @@ func (p *process) gone(ctx context.Context) error {
 
 func (p *process) alive() bool { return p.gone(context.Background()) == nil }
 
-// part returns the part of that name, nil where there is none.
+// part returns the part of that name, nil if there is none.
 func (p *process) part(name string) *part {
 	for _, part := range p.parts {
 		if part.name == name {

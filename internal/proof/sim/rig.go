@@ -88,7 +88,7 @@ type rig struct {
 	backup    image  // nil is none
 	restores  int
 	restarts  int                         // of the only process, with all that it has
-	tails     int                         // tails that the log has lost, and topics that were made anew
+	tails     int                         // tails that the log has lost, and topics that were made again
 	gone      map[seckill.OrderID]bool    // orders of which the log lost a record
 	locks     map[seckill.StockKey]func() // locked stock rows, and how to unlock them
 	skew      atomic.Int64                // by how much the database's clock is ahead of all others
@@ -216,7 +216,7 @@ func (r *rig) restore() error {
 }
 
 // restart ends the only process and starts it again, as with embedded parts: the database opens
-// anew, Redis is empty, and only pages are still on their way.
+// again, Redis is empty, and only pages are still on their way.
 func (r *rig) restart(p *process) error {
 	r.crash(p)
 	r.wire.dropLate(func(c *call) bool { return c.method != callPut })
@@ -240,7 +240,7 @@ func (r *rig) restart(p *process) error {
 // loseTail loses the last records of a partition of the log.
 func (r *rig) loseTail(p, n int) { r.forgetRecords(r.log.loseTail(p, n)) }
 
-// makeAnew makes the topic anew.
+// makeAnew makes the topic again.
 func (r *rig) makeAnew() { r.forgetRecords(r.log.makeAnew()) }
 
 func (r *rig) forgetRecords(records []record) {
@@ -412,7 +412,7 @@ func (r *rig) epochNumber(ref inventory.Ref) int {
 	return at + 1
 }
 
-// fails notes the first law that breaks.
+// fails records the first law that breaks.
 func (r *rig) fails(format string, args ...any) {
 	if r.broken == "" {
 		r.broken = fmt.Sprintf(format, args...)

@@ -12,9 +12,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// scenario is a driver that a text file decides everything of. After each line, every call goes
-// through until nothing moves, but those that the file has stopped. A line is a comment (#), or one
-// of these; what is in brackets may be left out:
+// scenario is a driver whose every decision is in a text file. After each line, all calls go
+// through until nothing moves, except the calls that the file has stopped. A line is a comment (#),
+// or one of these; words in brackets may be left out:
 //
 //	sale units=1 [items=1] [limit=0] [spread=1] [window=1h] [slots=4] [processes=A,B]    the first line: opens the shop
 //

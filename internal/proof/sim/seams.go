@@ -361,7 +361,7 @@ func (q *queueSeam) Rewind(ctx context.Context) error {
 	}
 }
 
-// register brings a topic that was made anew into the books, as a worker does.
+// register brings a topic that was made again into the books, as a worker does.
 func (q *queueSeam) register(ctx context.Context, topic seckill.TopicID) error {
 	return only(through(ctx, q.process, callTopic, "", func(ctx context.Context) (none, error) {
 		return none{}, q.rig.store.AddPartitions(ctx, topic, partitions)

@@ -93,7 +93,7 @@ func TestSeedsRepeat(t *testing.T) {
 	}
 }
 
-// TestAnswers_AreTheDatabases: what a disk answers from memory is what the database answers.
+// TestAnswers_AreTheDatabases: a disk answers from memory the same as the database.
 func TestAnswers_AreTheDatabases(t *testing.T) {
 	s := newSimulator(t)
 	s.shops.disks.doubted = true

@@ -37,7 +37,7 @@ const boughtAndOver = `
 
 // Each worker makes its own shards forget an activity that is over, at any time. Until the last one
 // has, and the rows are deleted, the books have orders that a shard has forgotten. That is no loss,
-// however long it lasts. Any other difference is one.
+// no matter how long it lasts. Any other difference is one.
 func TestAuditor_WhatIsForgottenIsNoLoss(t *testing.T) {
 	shops := newShops(t)
 	run := func(name string, do func(t *testing.T, r *rig, a, b *process)) {

@@ -62,7 +62,7 @@ const (
 	callBooks       method = "books"
 	callSums        method = "sums"
 	callUnpublished method = "unpublished"
-	callTopic       method = "topic" // a worker registers a topic that was made anew
+	callTopic       method = "topic" // a worker registers a topic that was made again
 	callActivity    method = "activity"
 )
 
@@ -178,8 +178,8 @@ type call struct {
 
 func (c *call) String() string { return c.process + " " + c.actor + ": " + string(c.method) + c.about }
 
-// wire has all calls that are under way. Callers add to it and leave it. The driver does everything
-// else, while all callers wait.
+// wire has all calls that are in progress. Callers add to it and leave it. The driver does
+// everything else, while all callers wait.
 type wire struct {
 	mu      sync.Mutex
 	direct  bool            // guarded by mu: calls are executed at once, by their callers
@@ -341,7 +341,7 @@ func (w *wire) asleep() []*call {
 	})
 }
 
-// under returns all calls that are under way.
+// under returns all calls that are in progress.
 func (w *wire) under() []*call {
 	return w.those(func(*call) bool { return true })
 }

@@ -258,7 +258,7 @@ func (d *duel) doom(t *rapid.T) {
 	d.same("doom", fmt.Sprint(got), gotErr, fmt.Sprint(want), wantErr)
 }
 
-// sweep dooms holds that are not touched between its note and its doom. The notes that doom draws
+// sweep dooms holds that are not touched between its note and its doom. The records that doom draws
 // are mostly too old to doom anything.
 func (d *duel) sweep(t *rapid.T) {
 	taken := len(d.notes)

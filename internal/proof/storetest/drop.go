@@ -158,7 +158,7 @@ func dropPaidSince(t *testing.T, open Open) {
 	s.clock.advance(time.Minute)
 	s.pay(seckill.PaymentLate, second, "p-2")
 	s.clock.advance(time.Hour)
-	equal(s, "dropped while money has to go back", s.dropEnded(10), nil)
+	equal(s, "dropped while money must be refunded", s.dropEnded(10), nil)
 	s.refund("p-2")
 	equal(s, "dropped though its archive is of before", s.dropArchivedBefore(s.clock.read()), nil)
 	s.archive()

@@ -115,7 +115,7 @@ func by(o seckill.Order, k seckill.KeptPayment) seckill.Step {
 	return step
 }
 
-// money returns the step of a payment that has to go back, or went back. o is its order afterwards.
+// money returns the step of a payment that must be, or was, refunded. o is its order afterwards.
 func money(o seckill.Order, k seckill.KeptPayment) seckill.Step {
 	step := by(o, k)
 	step.Money, step.UpdatedAt = k.State, k.KeptAt
@@ -162,7 +162,7 @@ func eventsOfNothing(s *shop) {
 	s.must(err)
 	equal(s, "steps", s.steps(100), append(asSteps(o), by(paid, s.payment("p-1"))))
 
-	// The order stays paid, and the second payment still has to go back.
+	// The order stays paid, and the second payment still must be refunded.
 	s.pay(seckill.PaymentLate, o, "p-2")
 	equal(s, "steps of a second payment", s.steps(100), []seckill.Step{money(paid, s.payment("p-2"))})
 }
@@ -171,7 +171,7 @@ func eventsOfTombstones(s *shop) {
 	r := s.promise(0, "u-1", "k", 1)
 	s.bury(s.ref(0), []bool{false}, r.Hold())
 	equal(s, "steps", s.steps(100), asSteps(s.find(r.Order)))
-	// A payment for it is a step, because it has to go back.
+	// A payment for it is a step, because it must be refunded.
 	due := s.notice(seckill.PaymentLate, seckill.Payment{Merchant: merchant, ID: "p-1", Order: r.Order, Amount: r.Amount})
 	k := s.payment("p-1")
 	equal(s, "steps", s.steps(100), []seckill.Step{by(due, k), money(due, k)})

@@ -251,8 +251,8 @@ func earlyAgain(s *shop) {
 	other = s.early(s.promise(0, "u-2", "k", 1), "p-1")
 	s.payEarly(seckill.PaymentOtherContent, other)
 
-	// Two payments come before the order. One pays it, the other has to go back. A wrong amount has
-	// to go back, too.
+	// Two payments come before the order. One pays it, the other must be refunded. A wrong amount
+	// must be refunded, too.
 	wrong := s.early(r, "p-3")
 	wrong.Amount.Minor++
 	s.clock.advance(time.Second)

@@ -107,8 +107,8 @@ func lockedAlone(t *testing.T, open Open) {
 	s.sums()
 }
 
-// parkBeyondTotal: the partition goes on, whatever is parked, and however much a shard that forgot
-// has sold.
+// parkBeyondTotal: the partition goes on, whatever is parked, and no matter how much a shard that
+// forgot has sold.
 func parkBeyondTotal(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 2, 0, 1})
 	s.order(0, "u-1", "k", 2)

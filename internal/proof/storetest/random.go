@@ -309,8 +309,7 @@ func (r *modelRun) lock(t *rapid.T, locker Locker) {
 	r.unlock[key], r.model.locked[key] = locker.LockStock(key.Item, key.Shard), true
 }
 
-// reprice changes the price of an item, so that promises that fitted don't, and the other way
-// round.
+// reprice changes the price of an item, so that promises that fitted don't, and the reverse.
 func (r *modelRun) reprice(t *rapid.T) {
 	i, item := r.pick(t)
 	minor := price.Minor + int64(rapid.IntRange(0, 1).Draw(t, "price"))

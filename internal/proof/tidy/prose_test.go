@@ -150,6 +150,35 @@ func checkBareWho(t *tree, report func(where, what string)) {
 	}
 }
 
+// idioms are phrases that were common here, each with the plain words for it.
+var idioms = []struct {
+	phrase *regexp.Regexp
+	plain  string
+}{
+	{regexp.MustCompile(`(?i)\bunder way\b`), "in progress"},
+	{regexp.MustCompile(`[a-z,] anew\b`), "again"},
+	{regexp.MustCompile(`(?i)\bhowever (?:often|long|many|much|old)\b`), "no matter how often, or any number of"},
+	{regexp.MustCompile(`(?i)\b(?:has|have) to go back\b`), "must be refunded"},
+	{regexp.MustCompile(`(?i)\bpass(?:ed|es) over\b`), "skipped, skips"},
+	{regexp.MustCompile(`(?i)\bfor want of\b`), "because there is no"},
+	{regexp.MustCompile(`(?i)\bin mid-\w`), "in the middle of"},
+	{regexp.MustCompile(`(?i)\bwhere there (?:is|are) (?:none|no|nothing)\b`), "if there is none"},
+}
+
+// checkIdioms skips decisions and the changelog: they keep the words of their time.
+func checkIdioms(t *tree, report func(where, what string)) {
+	for _, p := range t.prose() {
+		if strings.HasPrefix(p.where, "docs/adr/") || strings.HasPrefix(p.where, "CHANGELOG.md:") {
+			continue
+		}
+		for _, i := range idioms {
+			if said := i.phrase.FindString(p.text); said != "" {
+				report(p.where, fmt.Sprintf("an idiom: %q; say %s", said, i.plain))
+			}
+		}
+	}
+}
+
 // maxProse is how wide a line of prose may be, with tabs of four columns.
 const maxProse = 100
 

@@ -59,6 +59,8 @@ var rules = []rule{
 		checkProseWidth},
 	{"bare-who", "a clause without a subject is hard to understand for readers with another first language",
 		checkBareWho},
+	{"idioms", "a reader with another first language finds an idiom in no dictionary; a plain word says the same",
+		checkIdioms},
 	{"log-messages", "a message is found by its text; what differs from line to line is an attribute",
 		checkLogMessages},
 	{"banned-calls", "some calls take a decision that belongs elsewhere; each entry of policy_test.go says which",

@@ -80,8 +80,8 @@ func (t *tree) at(n ast.Node) string {
 	return fmt.Sprintf("%s:%d", p.Filename, p.Line)
 }
 
-// load reads a repository. What git ignores is left out, as far as .gitignore names it by a name or
-// a suffix.
+// load reads a repository. Files that git ignores are left out, if .gitignore lists them by a name
+// or a suffix.
 func load(fsys fs.FS) (*tree, error) {
 	ignored, err := ignoredNames(fsys)
 	if err != nil {

@@ -1,11 +1,10 @@
 -- +goose Up
 
--- Times are microseconds since 1970, UTC. Prices and amounts are minor units. Text is kept as it
--- came: names are opaque. There is no way down: a copy of the file is the way back.
+-- Times are microseconds since 1970, UTC. Prices and amounts are minor units. Text is stored as it
+-- came: names are opaque. There are no down migrations: to go back, restore a copy of the file.
 
--- What is true of the whole installation. shards is fixed when the database is made. lineage tells
--- this database from others, incarnation its present life from earlier ones: each Open writes a new
--- one.
+-- The data of the whole installation. shards is fixed when the database is made. lineage identifies
+-- this database, and incarnation changes each time it is opened.
 CREATE TABLE installation (
   one         INTEGER PRIMARY KEY CHECK (one = 1),
   shards      INTEGER NOT NULL CHECK (shards > 0),
@@ -15,8 +14,8 @@ CREATE TABLE installation (
 
 -- next_epoch is the last epoch that was given out. A shard is suspect while suspect_epoch is its
 -- epoch, so a fence ends the suspicion. loaded_epoch is the last epoch whose snapshot was taken:
--- until it is the shard's own, its stock changes are not relayed, since the snapshot that is under
--- way counts them.
+-- until it equals the shard's epoch, its stock changes are not relayed, because the snapshot in
+-- progress counts them.
 CREATE TABLE shards (
   id            INTEGER PRIMARY KEY,
   epoch         INTEGER NOT NULL DEFAULT 0,
@@ -54,7 +53,7 @@ CREATE TABLE merchants (
   name           TEXT NOT NULL,
   payment_secret TEXT NOT NULL,    -- sealed, like the one before
   former_secret  TEXT NOT NULL,
-  former_until   INTEGER,          -- NULL without one
+  former_until   INTEGER,          -- NULL if there is none
   changed        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX merchants_changed ON merchants (changed);
@@ -73,8 +72,8 @@ CREATE TABLE callers (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX callers_changed ON callers (changed);
 
--- The keys of callers, dead ones too. used is the minute in which a key was used last; it is no
--- change of the catalog.
+-- The keys of callers, including dead ones. used is the minute of a key's last use; a new value is
+-- no change of the catalog.
 CREATE TABLE caller_keys (
   merchant TEXT NOT NULL,
   caller   TEXT NOT NULL,
@@ -90,7 +89,8 @@ CREATE TABLE caller_keys (
   FOREIGN KEY (merchant, caller) REFERENCES callers (merchant, caller)
 ) STRICT, WITHOUT ROWID;
 
--- merchant is '' for a token that is bound to none. A session is a person's, by a login.
+-- merchant is '' for a token that is not bound to a merchant. A session belongs to a person who has
+-- logged in.
 CREATE TABLE tokens (
   id       TEXT PRIMARY KEY NOT NULL,
   name     TEXT NOT NULL,
@@ -122,21 +122,21 @@ CREATE TABLE activities (
 CREATE INDEX activities_changed ON activities (changed);
 CREATE INDEX activities_closed ON activities (min(ends_at, ifnull(ended_at, ends_at)));
 
--- Activities that are gone, for those who read the catalog before. Versions of an earlier
--- incarnation mean nothing, so an Open empties the table.
+-- Dropped activities, for readers of the catalog from before. Versions of an earlier incarnation
+-- mean nothing, so Open empties the table.
 CREATE TABLE dropped_activities (
   id      TEXT PRIMARY KEY NOT NULL,
   changed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dropped_activities_changed ON dropped_activities (changed);
 
--- Items of activities that are gone, with orders that are still to be deleted.
+-- Items of dropped activities whose orders must still be deleted.
 CREATE TABLE dropped_items (
   id INTEGER PRIMARY KEY
 ) STRICT;
 
--- AUTOINCREMENT, because order ids carry the item's id: the id of a deleted item must not come
--- back.
+-- AUTOINCREMENT, because order ids contain the item's id: the id of a deleted item must not be used
+-- again.
 CREATE TABLE items (
   id         INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 4294967294),
   activity   TEXT NOT NULL REFERENCES activities (id),
@@ -152,9 +152,9 @@ CREATE TABLE items (
 CREATE INDEX items_in_order ON items (activity, position);
 
 -- The units of an item on a shard. The CHECK is L1: whatever the code above it does, an item cannot
--- be oversold. Parked units are not in the CHECK and are no column: they are the sum over the
--- parked orders. A promise must be parkable where its row is locked, missing, or sold out by a
--- shard that forgot.
+-- be oversold. Parked units are not in the CHECK and not a column: they are the sum over the parked
+-- orders. It must be possible to park a promise whose row is locked, or missing, or sold out
+-- because a shard forgot its data.
 CREATE TABLE stock (
   item     INTEGER NOT NULL REFERENCES items (id),
   shard    INTEGER NOT NULL REFERENCES shards (id),
@@ -168,11 +168,11 @@ CREATE TABLE stock (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX stock_of_shard ON stock (shard, item);
 
--- With a rowid, though looked up by id: ids are hashes, and rows in their order would touch a page
--- per order. This way a batch appends its rows to the table and scatters only small index entries:
--- three times the orders per second. Ids begin with their item, so a snapshot reads an item's
--- orders as one range of the id's index. Nothing refers to items here: Accept has read them under
--- the same write lock.
+-- The table has a rowid, although orders are looked up by id: ids are hashes, so rows in their
+-- order would touch a page per order. With a rowid, a batch appends its rows to the table, and only
+-- small index entries are scattered: that makes three times as many orders per second. Ids begin
+-- with their item, so a snapshot reads an item's orders as one range of the id's index. Nothing
+-- refers to items here: Accept has read them under the same write lock.
 CREATE TABLE orders (
   id         TEXT PRIMARY KEY NOT NULL,
   item       INTEGER NOT NULL,
@@ -193,7 +193,7 @@ CREATE TABLE orders (
   ended_at   INTEGER NOT NULL, -- when the units became sold or void, 0 before
   shard      INTEGER NOT NULL,
   epoch      INTEGER NOT NULL,
-  seq        INTEGER NOT NULL, -- 0 where no record of the queue has the promise
+  seq        INTEGER NOT NULL, -- 0 if no record of the queue has the promise
   "partition" INTEGER NOT NULL,
   "offset"   INTEGER NOT NULL,
   request    TEXT NOT NULL,
@@ -209,15 +209,15 @@ CREATE INDEX orders_to_time_out ON orders (pay_by, shard) WHERE state = 'pending
 CREATE INDEX orders_parked ON orders (shard, item, quantity) WHERE units = 'parked';
 CREATE INDEX orders_to_unpark ON orders (updated_at, shard) WHERE state = 'parked' AND reason = 'locked';
 
--- What operators look for, newest first. An order is found by what its index begins with.
+-- For searches by operators, newest first. Each index begins with the value that is searched.
 CREATE INDEX orders_by_user ON orders (user, created_at, id);
 CREATE INDEX orders_by_request ON orders (request);
 CREATE INDEX orders_by_caller ON orders (caller, created_at, id);
 CREATE INDEX orders_by_activity ON orders (activity, created_at, id);
 CREATE INDEX orders_by_state ON orders (state, created_at, id);
 
--- Every payment that a provider told of, and what became of the money. early: its order has no row
--- yet. due: it has to go back, for its cause. done: it went back.
+-- Every payment that a provider has reported, and the state of the money. early: its order has no
+-- row yet. due: it must be refunded, because of its cause. done: it was refunded.
 CREATE TABLE payments (
   merchant  TEXT NOT NULL,
   payment   TEXT NOT NULL,
@@ -240,7 +240,7 @@ CREATE INDEX payments_early ON payments (kept_at) WHERE state = 'early';
 CREATE INDEX refunds_by_time ON payments (state, kept_at, merchant, payment) WHERE state IN ('due', 'done');
 CREATE INDEX refunds_of_merchant ON payments (merchant, state, kept_at, payment) WHERE state IN ('due', 'done');
 
--- Signed notices that were refused, for people. Equal ones of an order are counted.
+-- Signed notices that were refused, for people to read. Equal notices of an order are counted.
 CREATE TABLE refused_payments (
   order_id TEXT NOT NULL,
   merchant TEXT NOT NULL,
@@ -253,7 +253,7 @@ CREATE TABLE refused_payments (
   PRIMARY KEY (order_id, merchant, payment, amount, currency, problem)
 ) STRICT, WITHOUT ROWID;
 
--- What Redis has yet to be told. AUTOINCREMENT, because a relay deletes by id after it has
+-- What Redis must still be told. AUTOINCREMENT, because a relay deletes by id after it has
 -- delivered: a new row under an id that was just deleted would be deleted by the relay that
 -- delivered the old one.
 CREATE TABLE outbox (
@@ -262,7 +262,7 @@ CREATE TABLE outbox (
   item     INTEGER NOT NULL,
   kind     TEXT NOT NULL CHECK (kind IN ('sold', 'void', 'restock', 'publish')),
   stock    INTEGER NOT NULL CHECK (stock IN (0, 1)), -- 1: a stock change, which a snapshot counts
-  name     TEXT NOT NULL,                            -- the hold's, or the restock's id
+  name     TEXT NOT NULL,                            -- the name of the hold, or the id of the restock
   buyer    TEXT NOT NULL,
   quantity INTEGER NOT NULL CHECK (quantity >= 0)
 ) STRICT;
@@ -280,7 +280,7 @@ CREATE TABLE stock_changes (
 ) STRICT, WITHOUT ROWID;
 
 -- The holds by which the shop took units of an item from a shard, and those that were buried: their
--- withdrawal must not commit any more. The primary key decides which of the two came first.
+-- withdrawal must not commit after that. The primary key decides which of the two came first.
 CREATE TABLE withdrawals (
   hold     TEXT PRIMARY KEY NOT NULL,
   item     INTEGER NOT NULL,
@@ -291,9 +291,8 @@ CREATE TABLE withdrawals (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX withdrawals_of_stock ON withdrawals (shard, item);
 
--- Records that no worker can use (order_id is ''), and parked orders that are so for their own
--- fault. A topic that is made anew has the same partitions and offsets, so the value's digest tells
--- records apart.
+-- Records that no worker can use (order_id is ''), and parked orders that fit no item. A replaced
+-- topic has the same partitions and offsets, so the value's digest distinguishes the records.
 CREATE TABLE dead_letters (
   id          INTEGER PRIMARY KEY AUTOINCREMENT,
   order_id    TEXT NOT NULL,
@@ -307,9 +306,9 @@ CREATE TABLE dead_letters (
 CREATE UNIQUE INDEX dead_letters_of_record ON dead_letters ("partition", "offset", digest) WHERE order_id = '';
 CREATE UNIQUE INDEX dead_letters_of_order ON dead_letters (order_id) WHERE order_id <> '';
 
--- Steps of orders and of their money that other systems have yet to hear of. A row has many steps
--- of a transaction, encoded, with all that is told of their orders. AUTOINCREMENT, because a relay
--- deletes by id after it has delivered.
+-- Steps of orders and of their money that other systems must still be told. A row has many steps of
+-- a transaction, encoded with the data of their orders. AUTOINCREMENT, because a relay deletes by
+-- id after it has delivered.
 CREATE TABLE order_events (
   id    INTEGER PRIMARY KEY AUTOINCREMENT,
   at    INTEGER NOT NULL, -- of the first step

@@ -6,7 +6,7 @@ import { Copy, Field, Me, ProblemBox, useMay } from './ui.js';
 import { newKey } from './api.js';
 import { clean, ctlLine } from './text.js';
 
-// Reason is the field of every change.
+// Reason is the field that every change has.
 export const reason = {
   name: 'reason',
   label: 'Why',
@@ -16,7 +16,7 @@ export const reason = {
   help: 'It is kept in the list of changes.',
 };
 
-// until is the field of a change that ends by itself.
+// until is the field for a change that ends by itself.
 export const until = (value = '10m', more = [['', 'no end']]) => ({
   name: 'expires',
   label: 'Ends by itself after',
@@ -49,8 +49,8 @@ let show = () => {};
 //   after(answer)        is called afterwards
 export const perform = (action) => show(action);
 
-// Action is the button of an action. For a role that may not use it, the button is disabled, with the
-// reason.
+// Action is the button of an action. If the person's role may not use it, the button is disabled
+// and shows the reason.
 export function Action({ action, kind = '', children }) {
   const not = useMay(action.role);
   const why = useId();
@@ -102,7 +102,7 @@ function ActionDialog({ action, close }) {
   const box = useModal(() => leaving.current());
   const closer = useRef(null);
   useLayoutEffect(() => {
-    if (state.said) closer.current?.focus(); // the button that had the focus is gone
+    if (state.said) closer.current?.focus(); // if the button that had the focus is gone
   }, [state.said]);
   const fields = (action.fields ?? []).filter((f) => !f.when || f.when(values));
   const send = async (e) => {

@@ -24,7 +24,7 @@ export const useTabToken = (token) => {
   tabToken = token;
 };
 
-// onSignedOut is called when the API doesn't accept the session (any more).
+// onSignedOut is called when the API doesn't accept the session, or no longer accepts it.
 let signedOut = () => {};
 export const onSignedOut = (f) => {
   signedOut = f;
@@ -47,8 +47,8 @@ export function query(values) {
   return given.length ? `?${new URLSearchParams(given)}` : '';
 }
 
-// parse reads JSON. Texts have their hidden characters shown, but for a document that is written
-// back (raw).
+// parse reads JSON. Hidden characters in texts are made visible, except in a document that will be
+// written back (raw).
 const parse = (text, raw) => JSON.parse(text, raw ? undefined : (_, v) => (typeof v === 'string' ? clean(v) : v));
 
 // problemOf reads an error answer.
@@ -57,7 +57,7 @@ export function problemOf(response, text) {
   try {
     doc = parse(text);
   } catch {
-    /* it is from something in between, which speaks no problem documents */
+    /* it comes from a server between this browser and Penstock */
   }
   if (typeof doc?.title === 'string') return new Problem(response.status, doc);
   return new Problem(response.status, {
@@ -67,7 +67,7 @@ export function problemOf(response, text) {
 }
 
 const waitForRead = 20_000;
-const waitForChange = 80_000; // the server gives up before
+const waitForChange = 80_000; // longer than the server works on a change
 
 // call sends a request and returns the answer's document; null if it has none. It throws a Problem.
 export async function call(method, path, { body, header, raw, signal, full } = {}) {
@@ -94,7 +94,7 @@ export async function call(method, path, { body, header, raw, signal, full } = {
       title: 'No answer came',
       detail: reads
         ? "Penstock can't be reached from here."
-        : "It isn't known whether this happened. Look before you repeat it.",
+        : "Nobody knows whether this happened. Check before you repeat it.",
     });
     problem.unknown = !reads;
     throw problem;
@@ -115,7 +115,7 @@ export const del = (path, reason) => call('DELETE', path, { header: reason ? { '
 // fieldText is a text for a header field: bytes of UTF-8.
 const fieldText = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
-// pages reads a list to its end, or to most entries.
+// pages reads a list to its end, or to at most `most` entries.
 export async function pages(path, { list = 'items', after = 'after', most = 1000, signal } = {}) {
   const all = [];
   for (let next = ''; ;) {
@@ -129,6 +129,6 @@ export async function pages(path, { list = 'items', after = 'after', most = 1000
   }
 }
 
-// newKey is an idempotency key. crypto.randomUUID isn't there on plain http.
+// newKey is an idempotency key. On plain http, crypto.randomUUID doesn't exist.
 export const newKey = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');

@@ -17,7 +17,8 @@ import { Changes } from './changes.js';
 import { RunbookScreen } from './runbook.js';
 import { time } from './text.js';
 
-// screens in their order: path, name, and whether a person who is bound to a merchant has it.
+// screens are the screens in their order: path, name, and whether a person who is bound to a
+// merchant sees it.
 const screens = [
   ['tonight', 'Tonight', Tonight, true],
   ['flow', 'Flow', Flow, false],
@@ -94,7 +95,7 @@ function Login({ said, enter }) {
         return;
       }
       try {
-        // the database is away, so no session can be stored: this tab keeps the token
+        // the database can't be reached, so no session can be stored: this tab keeps the token
         useTabToken(token);
         enter(await get(segments('me')));
       } catch (again) {
@@ -252,7 +253,7 @@ function App() {
     }
   };
   if (location.pathname !== '/') {
-    return html`<main class="plain" id="main"><h1>There is nothing here</h1><p>Penstock has no page <code>${location.pathname}</code>. <a href="/">Go to the console</a></p></main>`;
+    return html`<main class="plain" id="main"><h1>There is no such page</h1><p>Penstock has no page <code>${location.pathname}</code>. <a href="/">Go to the console</a></p></main>`;
   }
   if (me === undefined)
     return html`<main class="login" id="main"><h1>Penstock</h1><p class="note">One moment …</p></main>`;

@@ -24,7 +24,8 @@ const revert = (c, again) => ({
 
 const list = (doc, ...keys) => (Array.isArray(doc) ? doc : (keys.map((k) => doc?.[k]).find(Array.isArray) ?? []));
 
-// switched describes a change of switches, by the entries that only one of the lists has.
+// switched describes a change of switches. It compares the two lists, and describes the entries
+// that only one of them has.
 function switched(c) {
   const id = (w) => `${w.name} ${w.value} ${JSON.stringify(w.scope ?? {})} ${w.since}`;
   const before = list(c.before, 'switches', 'items'),
@@ -112,7 +113,7 @@ export function sentence(c) {
   }
 }
 
-// differences are the members that differ, before and after.
+// differences are the members whose values before and after differ.
 function differences(before, after) {
   if (Array.isArray(before) || Array.isArray(after)) return [['all', before, after]];
   const names = [...new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])];
@@ -131,11 +132,11 @@ function Change({ of: c, again, open }) {
     ${c.revertible ? html`<${Action} role="operator" kind="small" action=${revert(c, again)} />` : ''}</article>`;
 }
 
-// said is an event of the stream, as a sentence.
+// said makes a sentence from an event of the stream.
 const said = ({ data }) =>
   data.finding ? `${data.state === 'cleared' ? 'over: ' : ''}${data.finding.text}` : data.text;
 
-// kindOf is the style of an event: an alarm that is over is good.
+// kindOf is the style of an event. An alarm that has ended gets the style of good news.
 const kindOf = ({ kind, data }) =>
   data.state === 'cleared' ? 'good' : (eventKinds[data.finding?.severity] ?? eventKinds[kind] ?? 'plain');
 

@@ -24,7 +24,7 @@ const incrs = [1, 2, 5, 10, 15, 30, 60, 120, 180, 300, 600];
 
 // options returns the options of uPlot. series: [{ label, colour, fill }].
 function options(width, height, series, stacked) {
-  const size = Math.round(0.8 * parseFloat(getComputedStyle(document.body).fontSize)); // the wall's is larger
+  const size = Math.round(0.8 * parseFloat(getComputedStyle(document.body).fontSize)); // the text of the wall view is larger
   const axis = {
     stroke: colour('quiet'),
     grid: { stroke: colour('line'), width: 1 },
@@ -46,7 +46,7 @@ function options(width, height, series, stacked) {
       {},
       ...series.map((s) => ({
         stroke: colour(s.colour),
-        width: stacked ? 0 : 2, // a line of what is 0 would lie on those below
+        width: stacked ? 0 : 2, // in a stack, the line of a zero value would cover the lines below it
         fill: stacked ? faint(colour(s.colour)) : undefined,
         points: { show: false },
       })),
@@ -55,8 +55,8 @@ function options(width, height, series, stacked) {
   };
 }
 
-// Chart draws lines, or a stack. points are of the live history; series: [{ label, colour,
-// of(point) }], of a stack the lowest first.
+// Chart draws lines, or a stack. points come from the live history. series: [{ label, colour,
+// of(point) }]; in a stack, the lowest comes first.
 export function Chart({ title, points, series, stacked = false, height = 140, unit = rate }) {
   const box = useRef(null);
   const plot = useRef(null);
@@ -138,17 +138,18 @@ function Numbers({ title, points, series, unit }) {
       )}</tbody></table></div>`;
 }
 
-// usual are the colours of frequent reasons: a reason has the same colour in every chart.
+// usual are the colours of frequent reasons. Each has the same colour in every chart.
 const usual = { 'sold-out': 'c6', 'rate-limited': 'c4', 'purchase-limit': 'c3', overloaded: 'c5', unavailable: 'c1', degraded: 'c2' };
 
-// colourOf is a reason's colour: its own, or one that no other has here.
+// colourOf is the colour of a reason: its own colour, or one that no other reason in this chart
+// has.
 function colourOf(code, taken) {
   const mine = taken.has(usual[code]) || !usual[code] ? ['c1', 'c2', 'c5', 'c4', 'c3', 'c6'].find((c) => !taken.has(c)) : usual[code];
   taken.add(mine);
   return mine;
 }
 
-// reasons are the series of refusals by reason, of the points that there are.
+// reasons are the series of refusals by reason that occur in these points.
 function reasons(points) {
   const known = new Map();
   for (const p of points)

@@ -22,7 +22,7 @@ const publish = (id, again) => ({
   after: again,
 });
 
-// Pick chooses one of a list by a select.
+// Pick lets a person choose one entry of a list.
 const Pick = ({
   label,
   list,
@@ -127,7 +127,7 @@ export function After() {
   }}<//><//><${Statement} />`;
 }
 
-// days ago, in UTC: the statement's days are.
+// days ago, in UTC, because the days of a statement are in UTC.
 const daysAgo = (n) => new Date(Date.now() - n * 86400e3).toISOString().slice(0, 10);
 
 const tally = (t, currency) => `${count(t.units ?? t.payments)} · ${money(t.amount, currency)}`;

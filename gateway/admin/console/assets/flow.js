@@ -1,5 +1,5 @@
-// Flow: the limits. What is configured, what each gateway may let pass now, what is refused and
-// whose it is; and the levels.
+// Flow: the limits and the levels. The screen shows what is configured, what each gateway may admit
+// now, and which callers are refused.
 import { html } from './lib.js';
 import { call, get, segments } from './api.js';
 import { live, useLive } from './live.js';
@@ -22,22 +22,23 @@ async function readForChange() {
   return { policies: doc.policies, tag: header.get('ETag') };
 }
 
-// replace writes all limits, where nobody has changed them since they were read.
+// replace writes all limits, unless somebody has changed them since they were read.
 const replace = (policies, tag, why, confirm) =>
   call('PUT', segments('limits'), {
     body: { policies, reason: why, ...(confirm && { confirm }) },
     header: { 'If-Match': tag },
   });
 
-// A shell changes a file of all limits: the first line writes it, the second takes it back.
+// In a shell, one changes a file of all limits: the first command writes the file, the second one
+// reads it.
 const before = 'First: penstock ctl limits show -o json > limits.json, and change the file.';
 
 const ctlPut = (v) => ['limits', 'put', '--file', 'limits.json', '--reason', v.reason || 'WHY'];
 
-// bounds are what a policy may bound; each may be left out, where there is another one.
+// bounds are the bounds that a policy may have. Each may be left out if there is another one.
 const bounds = ['rate', 'burst', 'concurrency', 'quota'];
 
-// boundFields ask for them; p has what is in force.
+// boundFields ask for the bounds; p has those in force.
 const boundFields = (p) => [
   { name: 'rate', label: 'Rate a second', type: 'number', value: shown(p?.rate), min: 0.00001, step: 'any' },
   { name: 'burst', label: 'Burst', type: 'number', value: shown(p?.burst), min: 1, step: 1 },
@@ -47,29 +48,29 @@ const boundFields = (p) => [
 
 const shown = (n) => (n === undefined || n === null ? '' : String(n));
 
-// bounded are the bounds of what was typed; null is none.
+// bounded are the bounds that a person typed; null if there are none.
 const bounded = (v) => Object.fromEntries(bounds.map((k) => [k, v[k] ? Number(v[k]) : null]));
 
-// inWords says what bounds mean.
+// inWords describes bounds in words.
 const inWords = (v) => policyWords(bounded(v)).join('; ') || '…';
 
-// Diff is what a change of a policy changes.
+// Diff shows how a change changes a policy.
 const Diff = ({ before, after }) => {
   const changed = [...bounds, 'mode'].filter((k) => shown(before?.[k]) !== shown(after[k]));
   if (!changed.length) return html`<p class="note">Nothing is changed yet.</p>`;
   return html`<ul class="diff" aria-label="What changes">${changed.map((k) => html`<li><b>${k}</b> ${before && html`<del>${shown(before[k]) || 'none'}</del> → `}<ins>${shown(after[k]) || 'none'}</ins></li>`)}</ul>`;
 };
 
-// canEnd says whether limits of this server may end by themselves: one that plays limits back
-// (preview) has ends, too. Behind a load balancer it may be an older one.
+// canEnd says whether this server can let limits end by themselves. A server that has previews can.
+// Behind a load balancer, an older server may answer.
 const canEnd = (signal) =>
   get(segments('limits', 'preview'), { signal }).then(
     () => true,
     (problem) => problem.status === 405,
   );
 
-// edit changes one policy, on top of the version that is read when it is sent, and only where it is
-// still what the dialog has shown.
+// edit changes one policy. It reads the newest version when the change is sent, and stops if the
+// policy is no longer as the dialog has shown it.
 function edit(p, again, ends) {
   const asShown = (x) => x.name === p.name && x.key === p.key && (x.match ?? '') === (p.match ?? '');
   const wanted = (v) => ({ ...bounded(v), mode: v.mode });
@@ -81,10 +82,10 @@ function edit(p, again, ends) {
     effect: (v) =>
       `${of(p)}: ${inWords(v)}. ${
         v.mode === 'enforce'
-          ? 'What is above is refused.'
+          ? 'Requests above the limit are refused.'
           : v.mode === 'shadow'
-            ? 'What is above is counted, and let through.'
-            : 'It is not asked.'
+            ? 'Requests above the limit are counted, but not refused.'
+            : 'The limit is not used.'
       }`,
     fields: [
       ...boundFields(p),
@@ -96,7 +97,7 @@ function edit(p, again, ends) {
         value: p.mode,
         options: modes.some(([m]) => m === p.mode) ? modes : [...modes, [p.mode, p.mode]],
       },
-      ...(ends ? [{ ...until('', [['', 'no end']]), help: 'An end is of the rate, the burst and the mode.' }] : []),
+      ...(ends ? [{ ...until('', [['', 'no end']]), help: 'Only the rate, the burst and the mode can end by themselves.' }] : []),
       reason,
     ],
     diff: (v) => html`<${Diff} before=${p} after=${wanted(v)} />`,
@@ -112,7 +113,7 @@ function edit(p, again, ends) {
       const { policies, tag } = await readForChange();
       const i = policies.findIndex(asShown);
       if (i < 0 || bounds.some((k) => shown(policies[i][k]) !== shown(p[k])) || (policies[i].mode ?? 'enforce') !== p.mode) {
-        throw Object.assign(new Error('Somebody has changed this limit meanwhile. Close this, and look at it again.'), {
+        throw Object.assign(new Error('Somebody has changed this limit in the meantime. Close this dialog, and look at the limit again.'), {
           title: 'Not changed',
         });
       }
@@ -147,9 +148,9 @@ const add = (again) => ({
     },
     {
       name: 'match',
-      label: 'Only of this one',
+      label: 'Only for this one',
       when: (v) => v.key !== 'global',
-      help: 'A caller or user as merchant/name, an SKU as activity/sku. Empty is each.',
+      help: 'A caller or user as merchant/name, a SKU as activity/sku. Empty means each of them.',
     },
     ...boundFields(),
     { name: 'mode', label: 'Mode', type: 'select', required: true, value: 'shadow', options: modes },
@@ -218,7 +219,7 @@ export function Flow() {
           cell: (p) => rate(p.mode === 'shadow' ? p.shadowed_per_second : p.refused_per_second),
         },
         {
-          head: 'Passes on each gateway',
+          head: 'Admitted on each gateway',
           cell: (p) =>
             html`<ul class="plainList">${p.nodes.map(
               (n) =>
@@ -237,7 +238,7 @@ export function Flow() {
           <${Action} role="operator" kind="small" action=${remove(p, again, ends)}>Remove</${Action}></div>`,
         },
       ]} />
-      <h3>At the limit</h3><${Table} label="Who is refused most" rows=${doc.top} empty="Nobody is refused now." columns=${[
+      <h3>At the limit</h3><${Table} label="Refused most" rows=${doc.top} empty="Nobody is refused now." columns=${[
         { head: 'Who', cell: (t) => html`<b>${t.key}</b>` },
         { head: 'By', cell: (t) => t.policy },
         {
@@ -250,7 +251,7 @@ export function Flow() {
     <${Callers} /><${Levels} of=${levels} />`;
 }
 
-// refusals are what is refused of a caller a second, the most first.
+// refusals lists how many requests per second are refused for each caller, the most first.
 const refusals = (refused) =>
   Object.entries(refused)
     .filter(([, n]) => n > 0)
@@ -277,7 +278,7 @@ const setLevel = (name, s, bound, again) => {
     value: 'auto',
     default: 'auto',
     values: 'auto, D0, D1, D2, D3, D4, D5',
-    effect: 'The degrade level; auto is what each node finds.',
+    effect: 'The degrade level; with auto, each node finds its own.',
   };
   const action = change(sw, s, bound, again);
   return {

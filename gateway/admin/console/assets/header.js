@@ -43,7 +43,7 @@ const words = { critical: 'critical', warning: 'warning', info: 'note' };
 export const Runbook = ({ of }) =>
   of && html` <a href=${`#/runbook/${encodeURIComponent(of.split('#')[1] ?? '')}`}>runbook</a>`;
 
-// said reports whether a finding's text names its subject, whole or in parts.
+// said reports whether a finding's text names its subject, whole or in part.
 const said = ({ subject, text }) => !subject || subject.split(/[/ ]/).every((part) => text.includes(part));
 
 function Finding({ of }) {
@@ -54,10 +54,10 @@ function Finding({ of }) {
     ${of.ctl && html` <code class="line">${of.ctl}</code>`}</span></li>`;
 }
 
-// stops are the switches that stop orders. They are shown separately.
+// stops are the switches that stop orders. They are shown separately from the others.
 const stops = (s) => s?.switches.filter((w) => w.switch === 'orders' && w.value === 'off') ?? [];
 
-// Findings are what isn't normal, the worst first.
+// Findings are the things that aren't normal, the worst first.
 function Findings() {
   const [all, setAll] = useState(false);
   if (!live.snapshot) return null;
@@ -74,7 +74,7 @@ function Findings() {
     }</ul>`;
 }
 
-// Announce tells a screen reader when the findings change, and not each second.
+// Announce tells a screen reader when the findings change. It does not speak every second.
 function Announce() {
   const s = live.snapshot;
   const kinds = s?.abnormal.filter((f) => f.severity !== 'info').map((f) => f.text) ?? [];
@@ -89,11 +89,11 @@ function Announce() {
   return html`<p class="quiet" role="status" aria-live="polite">${text}</p>`;
 }
 
-// Stopped is a scope with stopped orders.
+// Stopped is one scope whose orders are stopped.
 const Stopped = ({ of }) => html`<div class="stopped" role="group" aria-label="Orders are stopped">
   <p><strong>Orders are stopped ${of.scope ? `for ${of.scope.replace('=', ' ')}` : 'for everybody'}</strong>${of.since && ` since ${time(of.since)}`}${of.by && ` by ${of.by}`}${
     of.reason && `: ${of.reason}`
-  }. ${of.expires ? html`They go on by themselves in <${Left} until=${of.expires} />.` : 'There is no end.'}</p>
+  }. ${of.expires ? html`They go on by themselves in <${Left} until=${of.expires} />.` : 'It has no end.'}</p>
   <${Action} role="operator" action=${letIn(of.scope)} kind="go">Let orders in</${Action}></div>`;
 
 export function Header() {

@@ -7,7 +7,7 @@ import { useEffect, useState } from './lib.js';
 const keep = 900; // points of a history: 15 minutes
 const keepLog = 200; // events that aren't snapshots
 const silence = 4_000; // ms without an event, after which the stream counts as broken
-const wait = [500, 1_000, 2_000, 5_000]; // ms before the next try; the last one again and again
+const wait = [500, 1_000, 2_000, 5_000]; // ms before the next attempts; the last value is repeated
 
 // live is the latest data. It is changed in place; draw redraws the components that use it.
 export const live = {
@@ -25,8 +25,8 @@ export const live = {
 const watchers = new Set();
 const draw = () => watchers.forEach((f) => f());
 
-// useLive redraws a component with each event and each second, so ages and countdowns go on while the
-// stream doesn't.
+// useLive redraws a component with each event and each second, so that ages and countdowns go on
+// when the stream stops.
 export function useLive() {
   const [, again] = useState(0);
   useEffect(() => {
@@ -43,10 +43,11 @@ export const now = () => Date.now() + live.offset;
 // age is the seconds since the last snapshot came.
 export const age = () => (live.received ? (performance.now() - live.received) / 1000 : null);
 
-// secondsTo is the time until a time of the server, in seconds; below zero it has passed.
+// secondsTo is the number of seconds until a time of the server; it is negative if that time has
+// passed.
 export const secondsTo = (at) => (Date.parse(at) - now()) / 1000;
 
-const nothing = 'none'; // no node's id: who has seen nothing gets all that is kept
+const nothing = 'none'; // an id that no node has: the server then sends all events that it keeps
 let lastID = nothing;
 let stop = null;
 

@@ -25,7 +25,7 @@ const forget = (node, again) => ({
   verb: 'Forget',
   role: 'operator',
   effect: () =>
-    "For a machine that won't come back: changes no longer wait for it. A node that still runs registers again at once.",
+    "For a machine that won't come back: changes no longer wait for it. If the node still runs, it registers again at once.",
   fields: [reason],
   ctl: (v) => ['nodes', 'remove', node, flag('reason', v.reason)],
   send: (v) => del(segments('nodes', node), v.reason),
@@ -74,7 +74,7 @@ function Nodes() {
         head: '',
         cell: (n) => html`<div class="actions">${
           !(n.status?.role ?? 'gateway').includes('gateway')
-            ? '' // buyers don't come here
+            ? '' // buyers don't use this one
             : n.drained
               ? html`<${Action} role="operator" kind="small go" action=${drain('Undrain', n.node, 'Its /readyz answers again whether it can serve buyers.', of.again)} />`
               : html`<${Action} role="operator" kind="small" action=${drain('Drain', n.node, 'Within a second its /readyz answers 503, so that a load balancer sends no new buyers there. It still answers every request.', of.again)} />`
@@ -95,8 +95,8 @@ const hops = {
   settings: 'from the change of a limit or switch until it is in force on every gateway',
 };
 
-// probeState is a probe's last answer. A switch, a limit or overload may refuse it, like a buyer;
-// that is no fault.
+// probeState is a probe's last answer. A switch, a limit or overload may refuse it as they refuse a
+// buyer. That is no fault.
 const probeState = (x) =>
   !x.ok
     ? html`<${Tag} kind="critical">fails<//> ${x.error}`
@@ -186,7 +186,7 @@ const letters = (verb, ids, effect, again, more = {}) => ({
   ...more,
 });
 
-// decoded shows the texts and the length of a binary record.
+// decoded shows the readable texts in a binary record, and its length.
 function decoded(value) {
   try {
     const raw = atob(value);
@@ -213,7 +213,7 @@ function Letters() {
         some.length > 0 &&
         html`<div class="actions chosen" role="group" aria-label="The chosen dead letters"><b>${some.length} chosen</b>
         <${Action} role="admin" action=${letters('Replay', some, 'Their orders are tried again.', again, { done: (a) => `Of ${plural(a.letters, 'letter')}: ${plural(a.opened, 'order')} opened, ${a.rejected} rejected, ${a.parked} still fit no item.` })} />
-        <${Action} role="admin" kind="danger" action=${letters('Discard', some, 'Their orders are rejected and their units come back. It is final.', again, { danger: true, confirm: 'discard', done: (a) => `${plural(a.discarded, 'letter')} discarded.` })} /></div>`
+        <${Action} role="admin" kind="danger" action=${letters('Discard', some, "Their orders are rejected and their units come back. This can't be undone.", again, { danger: true, confirm: 'discard', done: (a) => `${plural(a.discarded, 'letter')} discarded.` })} /></div>`
       }
       <${Table} label="Dead letters" rows=${list} rowKey=${(l) => l.id} empty="There are none." columns=${[
         {

@@ -1,4 +1,5 @@
-// Merchants and keys: shops, their callers, and the keys of these callers. Also tokens of people.
+// Merchants and keys: shops, their callers, and the keys of these callers. Also the tokens of
+// people.
 import { html, useRef, useState } from './lib.js';
 import { del, pages, post, put, segments } from './api.js';
 import { Copy, Loaded, ProblemBox, Section, Table, Tag, useBound, useGet, useMay } from './ui.js';
@@ -69,7 +70,7 @@ const addCaller = (m, again) => ({
         ['buy,merchant', 'both'],
       ],
     },
-    { name: 'shadow', label: 'Its traffic is load testing, and is shed first', type: 'check' },
+    { name: 'shadow', label: 'It sends a load test; under load, its requests are refused first', type: 'check' },
     reason,
   ],
   ctl: (v) => [
@@ -99,7 +100,7 @@ const revokeCaller = (m, c, again) => ({
   role: 'operator',
   danger: true,
   confirm: c,
-  effect: () => 'All its keys end, on every node within a second. The list of changes can take it back.',
+  effect: () => 'All its keys end, on every node within a second. The list of changes can undo this.',
   fields: [reason],
   ctl: (v) => ['callers', 'revoke', m, c, flag('reason', v.reason)],
   send: (v) => del(callerPath(m, c), v.reason),
@@ -169,7 +170,7 @@ function Callers({ merchant: m }) {
   const [open, set] = useState('');
   return html`<${Loaded} of=${of}>${(
     list,
-  ) => html`<${Table} label=${`Callers of ${m}`} rows=${list} rowKey=${(c) => c.caller} empty="No program is let in." columns=${[
+  ) => html`<${Table} label=${`Callers of ${m}`} rows=${list} rowKey=${(c) => c.caller} empty="No program may call the public API." columns=${[
     { head: 'Caller', cell: (c) => html`<b>${c.caller}</b> ${c.name !== c.caller ? c.name : ''}` },
     { head: 'May', cell: (c) => c.rights.join(', ') },
     {
@@ -186,7 +187,7 @@ function Callers({ merchant: m }) {
       ${!c.revoked && html`<${Action} role="operator" kind="small" action=${revokeCaller(m, c.caller, of.again)} />`}</div>`,
     },
   ]} />${open && html`<h3>Keys of ${m}/${open}</h3><${Keys} key=${open} merchant=${m} caller=${open} />`}
-  <div class="actions"><${Action} role="admin" action=${addCaller(m, of.again)}>Let a program in</${Action}></div>`}<//>`;
+  <div class="actions"><${Action} role="admin" action=${addCaller(m, of.again)}>Add a program</${Action}></div>`}<//>`;
 }
 
 function FindKey() {
@@ -200,7 +201,7 @@ function FindKey() {
       setState({ problem });
     }
   };
-  return html`<${Section} title="Find a key" note="Whose key is that? It is sent in a body, so that it gets into no log."><form class="row" onSubmit=${find}>
+  return html`<${Section} title="Find a key" note="Find the owner of a key. It is sent in a body, so that it gets into no log."><form class="row" onSubmit=${find}>
     <label class="grow">The key <input type="password" required autocomplete="off" ref=${box} /></label><button type="submit">Find</button></form>
     <p class="ctl">The same from a shell: <${Copy} of="the line" text=${ctlLine(['callers', 'keys', 'find', '-'])} /></p>
     <${ProblemBox} problem=${state.problem} />
@@ -223,7 +224,7 @@ const addToken = (again) => ({
       value: 'viewer',
       options: ['viewer', 'support', 'operator', 'finance', 'admin'].map((r) => [r, r]),
     },
-    { name: 'merchant', label: 'For this merchant alone', most: 64 },
+    { name: 'merchant', label: 'Only for this merchant', most: 64 },
     { ...life, value: '12h' },
     reason,
   ],

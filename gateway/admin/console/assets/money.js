@@ -112,7 +112,7 @@ const timeouts = {
   default: 'on',
   values: 'on, held',
   effect:
-    "While it is held, no order is cancelled for lack of payment. Use it while a payment provider is away.",
+    "While it is held, no order is cancelled for lack of payment. Use it while a payment provider can't be reached.",
 };
 
 function Timeouts() {

@@ -8,7 +8,7 @@ import { ctlLine, flag, money, time } from './text.js';
 
 const orderID = /^[0-9a-hjkmnp-tv-z]{40}$/;
 
-// find searches for the text as every kind that it may be, at once.
+// find searches for the text in every role that it may have, all at once.
 async function find(text, signal) {
   if (orderID.test(text))
     return { orders: (await get(`${segments('orders')}${query({ order: text })}`, { signal })).orders, by: 'order' };

@@ -115,7 +115,7 @@ export const stopOrders = (s, bound, scope) => ({
   done: published,
 });
 
-// letIn ends a stop.
+// letIn ends a stop of orders.
 export const letIn = (scope) => ({
   title: 'Let orders in again',
   verb: 'Let orders in',
@@ -176,7 +176,7 @@ export function change(sw, s, bound, again) {
   };
 }
 
-// takeOut removes the value of a scope.
+// takeOut removes the value that a scope has.
 const takeOut = (set, again) => ({
   title: `Take ${set.name} out`,
   verb: 'Take out',
@@ -192,7 +192,8 @@ const takeOut = (set, again) => ({
 
 const day = 24 * 3600 * 1000;
 
-// stale is a switch that may have been forgotten: set for more than a day, with no end.
+// stale is a switch that somebody may have forgotten: it has been set for more than a day, and has
+// no end.
 const stale = (set) => !set.expires_at && Date.now() - Date.parse(set.since) > day;
 
 export function Switches() {

@@ -1,4 +1,5 @@
-// How values are shown: numbers, times, money. A null is unknown: it is shown as a dash, never as 0.
+// This file shows values: numbers, times, money. A null means unknown. It is shown as a dash, never
+// as 0.
 
 export const unknown = '–';
 
@@ -16,7 +17,7 @@ const missing = (n) => n === null || n === undefined || Number.isNaN(n);
 
 export const count = (n) => (missing(n) ? unknown : whole.format(n));
 
-// rate is per second; small ones keep a digit.
+// rate is a number per second; small numbers keep one decimal digit.
 export const rate = (n) => (missing(n) ? unknown : `${Math.abs(n) < 10 ? tenths.format(n) : whole.format(n)}/s`);
 
 export const percent = (part, all) => (missing(part) || !all ? unknown : `${tenths.format((100 * part) / all)} %`);
@@ -32,7 +33,7 @@ export function bytes(n) {
 export const millis = (n) =>
   missing(n) ? unknown : n >= 1000 ? `${tenths.format(n / 1000)} s` : `${tenths.format(n)} ms`;
 
-// span is seconds as a person says them: 42 s, 3:07 min, 2:15 h, 3 days.
+// span shows a number of seconds as people say it: 42 s, 3:07 min, 2:15 h, 3 days.
 export function span(seconds) {
   if (missing(seconds)) return unknown;
   const s = Math.max(0, Math.floor(seconds));
@@ -43,7 +44,7 @@ export function span(seconds) {
   return `${Math.floor(s / 86400)} days`;
 }
 
-// countdown is seconds like 1:02:03, with all digits, for a big clock.
+// countdown shows seconds like 1:02:03, with all digits, for a big clock.
 export function countdown(seconds) {
   const s = Math.abs(Math.floor(seconds));
   const two = (n) => String(n).padStart(2, '0');
@@ -55,7 +56,7 @@ export function countdown(seconds) {
 const day = new Intl.DateTimeFormat('sv', { dateStyle: 'short' });
 const clock = new Intl.DateTimeFormat('sv', { timeStyle: 'medium' });
 
-// time is a moment in the local time of the reader, without the day if that is today.
+// time is a moment in the reader's local time, without the date if that is today.
 export function time(at, today = Date.now()) {
   if (!at) return unknown;
   const t = new Date(at);
@@ -82,7 +83,7 @@ export const policyWords = (p) =>
     p.quota && `${count(p.quota)} a day${p.quota_per_sku ? ` and ${count(p.quota_per_sku)} for each SKU` : ''}`,
   ].filter(Boolean);
 
-// plural is "1 order", "2 orders".
+// plural makes texts like "1 order" and "2 orders".
 export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? '' : 's'}`;
 
 // quote quotes an argument for a shell.

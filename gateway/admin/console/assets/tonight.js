@@ -33,8 +33,8 @@ export const end = (id) =>
     body: { confirm: true },
   });
 
-// restock changes the number of units. With the dialog's key it happens once, however often it is
-// sent.
+// restock changes the number of units. The dialog's key makes sure that it happens only once, even
+// if it is sent again.
 export function restock(id, skus, sku = skus[0]) {
   return {
     title: `Restock ${id}`,
@@ -140,7 +140,7 @@ function Strip({ of: a, open, toggle, wall }) {
     default: 100,
     values: '0 to 100',
     effect:
-      'The share of buyers, in percent, whose new orders are taken; the others are answered 503 degraded, and stay the same buyers.',
+      'The share of buyers, in percent, whose new orders are accepted. The others get 503 degraded. They are always the same buyers.',
   };
   const scoped = (action) => ({
     ...action,
@@ -225,7 +225,7 @@ function Items({ of: a }) {
   ]} />${a.more_items > 0 && html`<p class="note">and ${plural(a.more_items, 'more item')}</p>`}</div>`;
 }
 
-const shown = 4; // strips whose charts are open by themselves
+const shown = 4; // only the charts of the first strips are open at the start
 
 export function Tonight({ wall = false }) {
   useLive();

@@ -24,9 +24,9 @@ export function useMay(role) {
 // useBound is the merchant that the person is bound to, or ''.
 export const useBound = () => useContext(Me).merchant ?? '';
 
-// useGet reads a document, then again every so many seconds, and when again() is called. When a read
-// fails, the last document stays; problem has the error, and at the time of the document. ask is a
-// path, or a function that gets a signal; '' reads nothing.
+// useGet reads a document, then again every so many seconds, and when again() is called. When a
+// read fails, the last document stays; problem has the error, and at has the time of the document.
+// ask is a path, or a function that gets a signal; '' reads nothing.
 export function useGet(ask, every = 0, key = ask) {
   const [state, set] = useState({ doc: null, problem: null, at: 0, busy: true });
   const [turn, again] = useState(0);
@@ -84,7 +84,8 @@ export function Table({ label, columns, rows, empty = 'None.', rowKey, rowClass 
     </tbody></table></div>`;
 }
 
-// Copy copies a text to the clipboard. Where the browser has none (plain http), it selects the text.
+// Copy copies a text to the clipboard. A browser without one (on plain http) selects the text
+// instead.
 export function Copy({ text, of }) {
   const box = useRef(null);
   const [said, say] = useState('');
@@ -147,7 +148,8 @@ export function Field({ field, value, set }) {
   const input = (e) => set(e.currentTarget.value);
   let control;
   if (type === 'select') {
-    // One of them is always chosen. A browser would take "Everybody", first and without a value, for none.
+    // One option is always chosen. "Everybody" is first and has no value, so a browser would take
+    // it for no choice.
     control = html`<select ...${{ ...common, required: undefined }} value=${value ?? ''} onChange=${input}>
       ${options.map(([v, text]) => html`<option value=${v} selected=${v === (value ?? '')}>${text}</option>`)}</select>`;
   } else if (type === 'check') {
