@@ -193,7 +193,7 @@ func (s *Stock) attend(ctx context.Context, first chan<- error) {
 }
 
 // The pace of attend: how often it looks, also while a server isn't well, and its pause between two
-// looks, however often it is kicked.
+// looks, no matter how often it is kicked.
 const (
 	attendEvery = 10 * time.Second
 	attendSoon  = time.Second

@@ -22,7 +22,7 @@ import (
 // bucket.
 //
 // The fair share is max-min by weight (Bertsekas and Gallager, Data Networks, 6.5.2) over what
-// merchants asked for lately on this node, found anew every settleEvery. The node divides its part
+// merchants asked for lately on this node, computed again every settleEvery. The node divides its part
 // of what guaranteed rates leave of the global rate, and what they leave unused on it. Its part is
 // the even one, or what it is granted of all tokens where that is clearly more: then others use
 // less than theirs. So all shares of all nodes together are about the global rate, whoever asks

@@ -118,7 +118,7 @@ func TestKept_RemembersChangesOnly(t *testing.T) {
 	}
 }
 
-// Where there is no room, other keys are counted, and what is known stays. Days that are over make
+// If there is no room, other keys are counted, and what is known stays. Days that are over make
 // room, once for each new day; but yesterday's don't, because it is still today in another zone.
 func TestKept_IsBounded(t *testing.T) {
 	k := kept(t)

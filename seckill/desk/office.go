@@ -45,7 +45,7 @@ var (
 		Code: seckill.CodeActivityState, Detail: "The activity is a draft: change its quantity by putting the draft.",
 	}
 	errMerchantStays = &seckill.Refusal{Code: seckill.CodeNotEditable, Detail: "A published activity keeps its merchant."}
-	errNotDraft = &seckill.Refusal{
+	errNotDraft      = &seckill.Refusal{
 		Code: seckill.CodeActivityState, Detail: "Only a draft can be deleted. End the activity instead.",
 	}
 )

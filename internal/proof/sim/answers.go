@@ -50,7 +50,7 @@ type question struct {
 	args string
 }
 
-// questionOf returns the question; ok is false where it has to be asked anew each time.
+// questionOf returns the question; ok is false if it has to be asked each time.
 func questionOf(text *text, args []driver.NamedValue) (q question, ok bool) {
 	var room [128]byte
 	key := room[:0]

@@ -346,7 +346,7 @@ func (w *wire) under() []*call {
 	return w.those(func(*call) bool { return true })
 }
 
-// those returns the calls under way that are wanted. The wire is locked meanwhile.
+// those returns the calls in progress that are wanted. The wire is locked meanwhile.
 func (w *wire) those(wanted func(*call) bool) (those []*call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -362,7 +362,7 @@ func (w *wire) those(wanted func(*call) bool) (those []*call) {
 	return those
 }
 
-// has reports whether a call under way is wanted. The wire is locked meanwhile.
+// has reports whether a call in progress is wanted. The wire is locked meanwhile.
 func (w *wire) has(wanted func(*call) bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
