@@ -22,11 +22,12 @@ import (
 // bucket.
 //
 // The fair share is max-min by weight (Bertsekas and Gallager, Data Networks, 6.5.2) over what
-// merchants asked for lately on this node, computed again every settleEvery. The node divides its part
-// of what guaranteed rates leave of the global rate, and what they leave unused on it. Its part is
-// the even one, or what it is granted of all tokens where that is clearly more: then others use
-// less than theirs. So all shares of all nodes together are about the global rate, whoever asks
-// where. Where purchases begin to come to other nodes, it is the even one again within moments.
+// merchants asked for lately on this node. It is computed again every settleEvery. The node divides
+// its part of what guaranteed rates leave of the global rate, and what they leave unused on the
+// node. Its part is the even one, or what the node is granted of all tokens if that is clearly
+// more: then other nodes use less than theirs. So all shares of all nodes together are about the
+// global rate, whatever the nodes that purchases come to. When purchases begin to come to other
+// nodes, the part is the even one again within moments.
 //
 // It keeps a tenant for each merchant that has come, Config.Merchants at most, and works on those
 // that came in the last seconds. A merchant for which there is no room has rank excess.

@@ -80,7 +80,7 @@ func TestValidateNamesTheMistake(t *testing.T) {
 	f("", func(p *Policy) { p.Concurrency, p.Rate, p.Burst = 1, 0, 0 })
 	f("rate must be above 0", func(p *Policy) { p.Concurrency, p.Rate = 1, 0 })
 	f("burst must be at least 1", func(p *Policy) { p.Concurrency, p.Burst = 1, 0 })
-	f("cost.purchase must be from 0, which is free, to 1000000", func(p *Policy) { p.Cost = &Cost{Purchase: -1} })
+	f("cost.purchase must be from 0, which means free, to 1000000", func(p *Policy) { p.Cost = &Cost{Purchase: -1} })
 	f("cost.page must be from 0", func(p *Policy) { p.Cost = &Cost{Page: math.MaxInt64} })
 	f("cost.status must be at most the burst, 400", func(p *Policy) { p.Cost = &Cost{Status: 401} })
 	f("cost.unit must be at most the burst, 400", func(p *Policy) { p.Cost = &Cost{Unit: 401} })
@@ -100,9 +100,9 @@ func TestValidateNamesTheMistake(t *testing.T) {
 	f("quota must not be given with the key global", func(p *Policy) { p.Key, p.Quota = Global, 5 })
 	f("quota is required with zone", func(p *Policy) { p.Zone = "UTC" })
 	f("quota is required with zone", func(p *Policy) { p.QuotaMax = 5 })
-	f("zone must be a place", func(p *Policy) { p.Quota, p.Zone = 500, "Local" })
-	f("zone must be a place", func(p *Policy) { p.Quota, p.Zone = 500, "../etc/passwd" })
-	f("zone must be a place", func(p *Policy) { p.Quota, p.Zone = 500, "Mars/Olympus" })
+	f("zone must be a name of the time zone database", func(p *Policy) { p.Quota, p.Zone = 500, "Local" })
+	f("zone must be a name of the time zone database", func(p *Policy) { p.Quota, p.Zone = 500, "../etc/passwd" })
+	f("zone must be a name of the time zone database", func(p *Policy) { p.Quota, p.Zone = 500, "Mars/Olympus" })
 	f("", func(p *Policy) { p.Quota, p.Zone = 500, "Asia/Shanghai" })
 	f("", func(p *Policy) { p.Quota, p.Rate, p.Burst = MaxQuota, 0, 0 })
 	f("cost.unit must be at most the quota, 5", func(p *Policy) { p.Quota, p.Cost = 5, &Cost{Unit: 6} })
@@ -124,9 +124,9 @@ func TestValidateNamesTheMistake(t *testing.T) {
 	match("", Activity, "a1")
 	match("", Caller, "m1/c1")
 	match("match must be merchant/caller", Caller, "c1")
-	match("match must be merchant/caller: what is before", Caller, "/c1")
-	match("match must be merchant/caller: what is after", Caller, "m1/")
-	match("match must be merchant/caller: what is after", Caller, "m1/c1/x")
+	match("match must be merchant/caller: the part before", Caller, "/c1")
+	match("match must be merchant/caller: the part after", Caller, "m1/")
+	match("match must be merchant/caller: the part after", Caller, "m1/c1/x")
 	match("match must be activity/sku", SKU, "s")
 	match("", SKU, "a/s")
 	match("", User, "m1/用户/1")
@@ -155,7 +155,7 @@ func TestValidateFindsWhatContradicts(t *testing.T) {
 		return Policy{Key: key, Match: match, Rate: 1, Burst: 1, Mode: mode}
 	}
 	f(`policies[1].match is missing: "a" is for every user already, so change that one, or name one user here`, of(User, "", Enforce), of(User, "", Shadow))
-	f(`policies[1].key is global, like that of "a": there is one such policy, so change that one`, of(Global, "", Off), of(Global, "", Enforce))
+	f(`policies[1].key is global, like that of "a": there can be only one such policy, so change that one`, of(Global, "", Off), of(Global, "", Enforce))
 	f(`policies[1].match is the same caller as that of policies[0] ("a")`, of(Caller, "m/c", Enforce), of(Caller, "m/c", Enforce))
 	f("", of(Caller, "m/c", Enforce), of(User, "m/c", Enforce))
 	f("", of(Caller, "", Enforce), of(Caller, "m/c", Enforce))
@@ -167,7 +167,7 @@ func TestValidateFindsWhatContradicts(t *testing.T) {
 	f("", of(IP, "2001:db8::1", Enforce), of(IP, "2001:db8:0:1::1", Enforce))
 
 	if got := errorsOf(t, good(nil), good(func(p *Policy) { p.Key = User })); len(got) != 1 ||
-		got[0] != "policies[1].name is the name of policies[0] too" {
+		got[0] != "policies[1].name is also the name of policies[0]" {
 		t.Errorf("a name twice: %q", got)
 	}
 }

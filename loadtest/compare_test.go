@@ -79,7 +79,7 @@ func TestCompare_LoadsThatAreNotAlike(t *testing.T) {
 
 func TestReadSummary_RefusesWhatIsNone(t *testing.T) {
 	for _, text := range []string{"", "[]", "{}", `{"verdict":"passed","run":{"version":"v1"},"outcomes":{},"series":{"slot_ms":0}}`} {
-		if _, err := ReadSummary([]byte(text)); err == nil || !strings.Contains(err.Error(), "no summary of a load test") {
+		if _, err := ReadSummary([]byte(text)); err == nil || !strings.Contains(err.Error(), "not a summary of a load test") {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

@@ -12,7 +12,7 @@ func TestOrderAhead_SaysWhatHappensNext(t *testing.T) {
 	now := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)
 	for status, want := range map[string]string{
 		"queued": "a worker makes its row", "paid": "nothing: it is paid", "cancelled": "nothing; if a payment", "rejected": "nothing; if a payment",
-		"refunded": "the money was refunded", "parked": "tried again", "pending_payment": "cancelled at 2026-06-18T12:04:00Z (in 4 m) unless",
+		"refunded": "the money was refunded", "parked": "tries it again", "pending_payment": "cancelled at 2026-06-18T12:04:00Z (in 4 m) unless",
 		"refund_due": "it becomes refunded when",
 	} {
 		var o orderAhead

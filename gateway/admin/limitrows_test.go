@@ -65,7 +65,7 @@ func limitRows() []row {
 			{"name":"g","key":"caller","match":"m1/x","rate":1,"burst":1,"cost":{"purchase":0}}],"reason":"x"}`, 400, problem.InvalidRequest, wrong(
 			"policies[0].concurrency: must be from 1 to 1000000; to let nobody in, use a switch",
 			"policies[1].concurrency: must be from 1 to 1000000; to let nobody in, use a switch",
-			"policies[2].cost.page: must be from 0, which is free, to 1000000",
+			"policies[2].cost.page: must be from 0, which means free, to 1000000",
 			"policies[3].cost.status: must be 0 with this key: a request for an order names no sku",
 			"policies[4].concurrency: must be from 1 to 1000000; to let nobody in, use a switch",
 			"policies[5].cost.purchase: must be at most the burst, 2: a bucket never has more",

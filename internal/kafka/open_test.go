@@ -279,7 +279,7 @@ func TestOpen_WhileNobodyCanTellWhoseTheClusterIs(t *testing.T) {
 		return false, nil
 	}
 	worker := kafkatest.Open(t, cfg, books)
-	if problems := strings.Join(worker.Problems(), "; "); !strings.Contains(problems, "whose the cluster is") {
+	if problems := strings.Join(worker.Problems(), "; "); !strings.Contains(problems, "to which installation the cluster belongs") {
 		t.Errorf("the worker's problems: %s", problems)
 	}
 	cfg.Worker = false

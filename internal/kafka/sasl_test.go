@@ -53,6 +53,6 @@ func TestValidateSASL(t *testing.T) {
 	f(kafka.SASL{Mechanism: kafka.MechanismPlain, Username: "u", Password: "p"}, "")
 	f(kafka.SASL{Mechanism: kafka.MechanismScramSHA256, Username: "u"}, "scram-sha-256 needs a user and a password")
 	f(kafka.SASL{Mechanism: kafka.MechanismScramSHA512, Password: "p"}, "scram-sha-512 needs a user and a password")
-	f(kafka.SASL{Username: "u"}, "without a SASL mechanism")
+	f(kafka.SASL{Username: "u"}, "no SASL mechanism")
 	f(kafka.SASL{Mechanism: "gssapi", Username: "u", Password: "p"}, `"gssapi" is none of plain, scram-sha-256 and scram-sha-512`)
 }

@@ -44,7 +44,7 @@ func TestDesk_Probe(t *testing.T) {
 		"the queue is away":      {&stubStock{verdict: unopened}, &stubQueue{refuses: errors.New("no broker")}, "no broker"},
 		"the stock is away":      {&stubStock{fails: func(inventory.ShardID) error { return errors.New("no redis") }}, &stubQueue{}, "no redis"},
 		"no shard is followed":   {&stubStock{verdict: unopened, epoch: -1}, &stubQueue{}, "hold on shard"},
-		"the stock has the item": {&stubStock{verdict: soldOut}, &stubQueue{}, "knows the item"},
+		"the stock has the item": {&stubStock{verdict: soldOut}, &stubQueue{}, "has the item of probes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := openShop(t, c.stock, c.queue, seckill.DefaultConfig(), testItems(1, 1)...)
