@@ -255,3 +255,26 @@ func TestOffice_States(t *testing.T) {
 		t.Error("when it ended is not written")
 	}
 }
+
+// stalledStock never answers about a hold.
+type stalledStock struct{ *stubStock }
+
+func (s stalledStock) Find(ctx context.Context, _ inventory.Ref, _ inventory.ItemID, _ string) (inventory.Entry, error) {
+	<-ctx.Done()
+	return inventory.Entry{}, ctx.Err()
+}
+
+// TestOffice_OrderDetails_DontWaitForTheStock: a person asks about an order while its shard is
+// rebuilt, and the row has all that matters.
+func TestOffice_OrderDetails_DontWaitForTheStock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stock := &stubStock{}
+		o, _ := openOffice(t, stock, testItems(1, 1))
+		o.stock = stalledStock{stock}
+		order := seckill.Order{State: seckill.OrderPaid, EndedAt: time.Now()}
+		known, seen := o.told(t.Context(), &order, &seckill.OrderTrail{})
+		if len(known) != 1 || known[0].Name != StepSettle || len(seen) != 0 {
+			t.Errorf("known %+v, seen %+v", known, seen)
+		}
+	})
+}

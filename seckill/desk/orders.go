@@ -251,6 +251,10 @@ func rank(name StepName) int {
 	return 0
 }
 
+// stockPatience is how long the stock is asked about an order whose row is known. A person waits,
+// and a stock that is rebuilt or stalls would delay the answer by many seconds.
+const stockPatience = 150 * time.Millisecond
+
 // told has the steps that say what the stock and other systems have been told by now, and what they
 // have not. The time at which the stock was told isn't stored, so the time of the row, and of its
 // end, are used. A stock that doesn't answer is left out.
@@ -260,7 +264,9 @@ func (o *Office) told(ctx context.Context, order *seckill.Order, t *seckill.Orde
 	}
 	now, ended := o.desk.Now().UTC(), !order.EndedAt.IsZero()
 	ref := inventory.Ref{Shard: order.Grant.Shard, Epoch: o.desk.stock.Epoch(order.Grant.Shard)}
-	hold, err := o.stock.Find(ctx, ref, order.Item, string(order.ID))
+	short, cancel := context.WithTimeout(ctx, stockPatience)
+	defer cancel()
+	hold, err := o.stock.Find(short, ref, order.Item, string(order.ID))
 	there := err == nil && hold.State != inventory.None
 	switch {
 	case !there:
