@@ -110,6 +110,11 @@ func TestHaul_Take(t *testing.T) {
 			if _, seeks := h.seeks[0]; seeks != test.seeks {
 				t.Errorf("seeks %+v", h.seeks)
 			}
+			if again := (haul{q: q}); test.seeks { // they come again: there is a hole
+				if again.take(fetched("t", 0, recordAt(14, 5), recordAt(15, 5))); len(again.out.Messages) != 2 || len(again.seeks) > 0 {
+					t.Errorf("again: %+v, seeks %+v", again.out, again.seeks)
+				}
+			}
 		})
 	}
 }

@@ -484,6 +484,30 @@ func TestTimeOut_GoesAroundWhatIsBusy(t *testing.T) {
 	r.check(0, 0)
 }
 
+// An order whose time is extended between the look for it and its time-out stays open.
+func TestTimeOut_SeesAnExtension(t *testing.T) {
+	r := newRace(t, 10, 0)
+	r.order(t, r.stores[0], "u-1", "k")
+	execute(t, r.visitor, "UPDATE orders SET pay_by = now() - interval '1 minute'")
+	execute(t, r.visitor, "BEGIN")
+	execute(t, r.visitor, "LOCK TABLE orders IN EXCLUSIVE MODE") // it may be read, and nobody locks a row
+	done := make(chan error, 1)
+	ended := 0
+	go func() {
+		var err error
+		ended, err = r.stores[0].TimeOut(context.Background(), []inventory.ShardID{r.ref.Shard}, nil, 10)
+		done <- err
+	}()
+	r.waiting(1) // it has found the order
+	execute(t, r.visitor, "UPDATE orders SET pay_by = now() + interval '1 hour'")
+	execute(t, r.visitor, "COMMIT")
+	must(t, <-done)
+	if ended != 0 {
+		t.Errorf("%d timed out", ended)
+	}
+	r.check(1, 0)
+}
+
 // with adds a setting of the session to a URL.
 func with(t *testing.T, database, name, value string) string {
 	t.Helper()

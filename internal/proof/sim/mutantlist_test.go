@@ -616,6 +616,11 @@ var postgresMutants = []mutant{
 		inPostgres("TestRestock_TwoOfOneItem"),
 	},
 	{
+		"extended (PostgreSQL)", "an order that was extended meanwhile is not timed out",
+		[]patch{{"internal/postgres/timeout.go", "			case !ok || !before.PayBy.Before(tx.now):\n", "			case !ok:\n"}},
+		inPostgres("TestTimeOut_SeesAnExtension"),
+	},
+	{
 		"draft-lock (PostgreSQL)", "what the change of a draft sees of its units stays so",
 		[]patch{{"internal/postgres/activity.go", "AND NOT a.published ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s`", "AND NOT a.published`"}},
 		inPostgres("TestUpdateActivity_HoldsTheUnitsOfADraft"),
@@ -653,6 +658,11 @@ var kafkaMutants = []mutant{
 		"lost-once", "a log that is replaced again is read from its start again",
 		[]patch{{"internal/kafka/haul.go", "	p.hole, p.lost = 0, false\n", "	p.hole = 0\n"}},
 		judged,
+	},
+	{
+		"gap-passed", "no record behind a gap is taken",
+		[]patch{{"internal/kafka/haul.go", "			h.seek(place, what, r.Offset)\n			break\n", "			h.seek(place, what, r.Offset)\n			continue\n"}},
+		inKafka("TestHaul_Take"),
 	},
 	{
 		"trim-unread", "no record above the workers' position is deleted",

@@ -20,6 +20,7 @@ func dropCases() []testCase {
 		{"KeepsWhatWasOrderedSinceItsArchive", dropOrderedSince},
 		{"ANameMayComeBack", dropAgain},
 		{"ADraftIsDeletedByItsEdit", deleteDraft},
+		{"KeepsTheDigestsOfItemsBetweenItsOwn", dropAround},
 	}
 }
 
@@ -66,6 +67,36 @@ func dropOver(t *testing.T, open Open) {
 		equal(s, "sums", sums, seckill.ShardSums{Ref: s.refs[shard]})
 	}
 	equal(s, "dropped again", s.dropEnded(10), nil)
+}
+
+// dropAround: an activity that got an item later has items on both sides of another one's.
+func dropAround(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
+	later := s.draft("later", goods{"a", 5, 0, 1})
+	later.State, later.EndsAt = seckill.ActivityPublished, later.EndsAt.Add(time.Hour)
+	s.items = append(s.items, s.putActivity(later).Items...)
+	got, err := s.store.UpdateActivity(s.ctx, activity, author, func(a *seckill.Activity) (*seckill.Activity, error) {
+		a.Items = append(a.Items, seckill.Item{SKU: "phone-z", Price: price, Quantity: 5, Spread: 1})
+		return a, nil
+	})
+	s.must(err)
+	s.items = append(s.items, got.Items[1])
+	others := s.promise(1, "u-1", "k", 1)
+	others.Activity = "later"
+	kept := s.accept([]seckill.Outcome{opened}, others)[0].Order
+	s.pay(seckill.PaymentBooked, kept, "p-1")
+	s.pay(seckill.PaymentBooked, s.order(0, "u-1", "k", 1), "p-2")
+	s.pay(seckill.PaymentBooked, s.order(2, "u-1", "k", 1), "p-3")
+	s.drain()
+	s.clock.advance(time.Hour + time.Second)
+	equal(s, "dropped", s.dropEnded(10), []seckill.ActivityID{activity})
+	var sold inventory.Digest
+	for _, shard := range allShards {
+		sums, err := s.store.ShardSums(s.ctx, shard)
+		s.must(err)
+		sold = sold.Add(sums.Sold)
+	}
+	equal(s, "digest of what is sold", sold, inventory.NameDigest(string(kept.ID)))
 }
 
 func dropWaits(t *testing.T, open Open) {

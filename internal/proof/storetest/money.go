@@ -289,9 +289,15 @@ func refusedKept(s *shop) {
 		p := paymentOf(o, seckill.PaymentID(fmt.Sprint("x-", i)))
 		s.must(s.store.RefusePayment(s.ctx, seckill.RefusedPayment{Payment: p, Problem: seckill.CodeInvalidSignature}))
 	}
+	s.must(s.store.RefusePayment(s.ctx, seckill.RefusedPayment{Payment: paymentOf(o, "p-9"), Problem: seckill.CodeInvalidSignature}))
 	trail, err = s.store.OrderTrail(s.ctx, &o)
 	s.must(err)
 	equal(s, "refused notices", len(trail.Refused), seckill.MaxRefused)
+	for _, r := range trail.Refused {
+		if want := int64(2); r.ID == "p-9" { // one that is kept is counted on
+			equal(s, "an equal one", int64(r.Count), want)
+		}
+	}
 }
 
 func timeOutHeld(s *shop) {

@@ -19,6 +19,7 @@ func parkCases() []testCase {
 		{"TestL5_AParkedOrderOpensWithinTheLimit", unparkLimit},
 		selling("Unpark_TriesTheOldestFirst", unparkOldest),
 		selling("Unpark_IsForItsShardsOnly", unparkShards),
+		selling("Unpark_TheUnfitHideNobody", unparkBesideUnfit),
 		selling("Unpark_LeavesLettersAlone", unparkLetters),
 		selling("TestL4_AParkedRecordThatComesAgain", parkedAgain),
 		selling("Cancel_GivesAParkedOrderUp", cancelParked),
@@ -196,6 +197,16 @@ func unparkShards(s *shop) {
 	got, err := s.store.Unpark(s.ctx, []inventory.ShardID{s.shard(0)}, 10)
 	s.must(err)
 	equal(s, "tried", len(got), 1)
+}
+
+// unparkBesideUnfit: orders that wait for their letters take no place from one that can be opened.
+func unparkBesideUnfit(s *shop) {
+	s.accept([]seckill.Outcome{parked}, s.unfit(0, "u-1", "k", 1))
+	s.clock.advance(time.Second)
+	unlock := s.lock(0, s.shard(0))
+	s.park([]seckill.Outcome{parked}, s.promise(0, "u-2", "k", 1))
+	unlock()
+	s.unpark(1, opened)
 }
 
 // unparkLetters: an order that is parked because of its own fault waits for its letter. If the

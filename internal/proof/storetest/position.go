@@ -95,6 +95,8 @@ func positionMoves(s *shop) {
 	// Two moves of a partition follow each other.
 	s.acceptBatch(nil, seckill.Batch{
 		Moves: []seckill.Move{{From: at(0, 5, 2), To: at(0, 6, 2)}, {From: at(0, 6, 2), To: at(0, 8, 3)}}})
+	s.refuses(seckill.ErrMoved, seckill.Batch{
+		Moves: []seckill.Move{{From: at(0, 8, 3), To: at(0, 9, 3)}, {From: at(0, 10, 3), To: at(0, 11, 3)}}})
 	equal(s, "positions", s.positions(), []seckill.Position{at(0, 8, 3), at(1, 1, 0)})
 }
 
