@@ -501,7 +501,8 @@ func (r *rig) checkEnd() error {
 		return err
 	}
 	r.checkOrdersAtTheEnd(orders)
-	if err := r.checkHoldsAtTheEnd(orders); err != nil {
+	forgotten, err := r.checkHoldsAtTheEnd(orders)
+	if err != nil {
 		return err
 	}
 	for i, a := range audits {
@@ -512,8 +513,13 @@ func (r *rig) checkEnd() error {
 	if err := r.checkMoney(orders); err != nil {
 		return err
 	}
-	r.checkRepeats(p, orders)
+	again := r.checkRepeats(p, orders, forgotten)
 	r.wire.setDirect(false)
+	if again {
+		if err := r.checkAgain(orders); err != nil || r.broken != "" {
+			return err
+		}
+	}
 	for i, a := range audits {
 		if err := r.checkLastBuyer(p, r.lastKey(i, orders), a.Available); err != nil {
 			return err
@@ -625,8 +631,10 @@ func (r *rig) checkSlots() {
 	}
 }
 
-// checkHoldsAtTheEnd: the shard has every order's hold, in the state that the row is in.
-func (r *rig) checkHoldsAtTheEnd(orders []seckill.Order) error {
+// checkHoldsAtTheEnd: the shard has every order's hold, in the state that the row is in. It returns
+// the ended orders whose holds a server has forgotten, which nothing shows.
+func (r *rig) checkHoldsAtTheEnd(orders []seckill.Order) (forgotten map[seckill.OrderID]bool, err error) {
+	forgotten = make(map[seckill.OrderID]bool)
 	want := map[seckill.UnitState]inventory.State{
 		"": inventory.None, seckill.UnitsOpen: inventory.Ordered, seckill.UnitsSold: inventory.Sold, seckill.UnitsVoid: inventory.Void,
 	}
@@ -636,19 +644,22 @@ func (r *rig) checkHoldsAtTheEnd(orders []seckill.Order) error {
 		shard := inventory.Place(item, r.terms.Spread, string(r.keys[i].id), shards)
 		levels, err := fresh.Numbers(r.ctx, shard)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		hold, err := fresh.Find(r.ctx, inventory.Ref{Shard: shard, Epoch: levels.Epoch}, item, string(r.keys[i].id))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		forgotten := o.Units == seckill.UnitsVoid && hold.State == inventory.None && r.lossy() ||
-			o.ID == "" && hold.State == inventory.Void && r.restores > 0 // no log has cancellations
-		if hold.State != want[o.Units] && !forgotten {
+		if o.Units == seckill.UnitsVoid && hold.State == inventory.None && r.lossy() {
+			forgotten[o.ID] = true
+			continue
+		}
+		neverWas := o.ID == "" && hold.State == inventory.Void && r.restores > 0 // no log has cancellations
+		if hold.State != want[o.Units] && !neverWas {
 			r.fails("L4 %s: the hold is %s, the order %s", r.keys[i], hold.State, orderState(o))
 		}
 	}
-	return nil
+	return forgotten, nil
 }
 
 // checkTotal: the total is the first one plus each acknowledged change, once.
@@ -674,8 +685,10 @@ func (r *rig) checkTotal(item int, total int64) error {
 	return nil
 }
 
-// checkRepeats: every process answers a repeat of a key that has an order with that order.
-func (r *rig) checkRepeats(p *process, orders []seckill.Order) {
+// checkRepeats: a process answers a repeat of a key that has an order with that order. Where its
+// hold is forgotten, the repeat is a purchase to Redis: it is refused, or promised once more. again
+// says that one was.
+func (r *rig) checkRepeats(p *process, orders []seckill.Order, forgotten map[seckill.OrderID]bool) (again bool) {
 	for i, o := range orders {
 		if o.ID == "" {
 			continue
@@ -685,10 +698,51 @@ func (r *rig) checkRepeats(p *process, orders []seckill.Order) {
 			Caller: &seckill.Caller{CallerRef: caller}, Activity: activity, SKU: skus[k.item], User: k.buyer, Key: k.key,
 			Quantity: o.Quantity, Arrived: time.Now(),
 		})
-		if err != nil || receipt.Order.ID != o.ID || receipt.Order.State != o.State || !receipt.Replayed {
-			r.fails("L4 a repeat of %s is answered %s, %v; want %s", k, orderState(receipt.Order), err, orderState(o))
+		told := receipt.Order
+		switch {
+		case err == nil && told.ID == o.ID && told.State == o.State && receipt.Replayed:
+		case forgotten[o.ID] && err == nil && told.ID == o.ID && told.State == seckill.OrderQueued:
+			again = true
+		case forgotten[o.ID] && err != nil:
+		default:
+			r.fails("L4 a repeat of %s is answered %s, %v; want %s", k, orderState(told), err, orderState(o))
 		}
 	}
+	return again
+}
+
+// checkAgain: an order that was promised once more is what it was, its hold is settled, and the
+// books balance.
+func (r *rig) checkAgain(orders []seckill.Order) error {
+	for began := time.Now(); ; {
+		r.beginAll()
+		if err := r.flow(nothing, ignore); err != nil || r.broken != "" {
+			return err
+		}
+		still, err := r.isQuiet()
+		if err != nil {
+			return err
+		}
+		if still == "" {
+			break
+		}
+		if time.Since(began) > quietLimit {
+			r.fails("L3 %v after a repeat: %s", quietLimit, still)
+			return nil
+		}
+		r.pass(quietStep)
+	}
+	now, err := r.orders()
+	if err != nil {
+		return err
+	}
+	for i, o := range now {
+		if was := orders[i]; o.State != was.State || o.Units != was.Units {
+			r.fails("L4 %s was %s, and is %s after a repeat", r.keys[i], orderState(was), orderState(o))
+		}
+	}
+	_, err = r.checkHoldsAtTheEnd(now)
+	return err
 }
 
 // lastKey is the key of an item's last buyer: one who has cancelled an order, if there is one,
