@@ -239,6 +239,41 @@ func TestFair_OverSomeOfTheNodes(t *testing.T) {
 	}
 }
 
+// TestFair_GuaranteedAtLowRates: guaranteed rates of some tokens a second hold over two nodes,
+// beside a flood, though tokens are leased and given back all the time.
+func TestFair_GuaranteedAtLowRates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sure := func(name string, rate float64) Policy {
+			return Policy{Name: name, Key: Merchant, Match: name, Rate: 60, Burst: 60, Guaranteed: rate}
+		}
+		s := newSite(t, enforced(Policy{Key: Global, Rate: 60, Burst: 60}, sure("a", 15), sure("b", 10), sure("c", 5)))
+		nodes := []*siteNode{s.start(2), s.start(2)}
+		let, owed, sent := make(map[string]int), make(map[string]float64), make(map[string]int)
+		rates := merchants{"a": 15, "b": 10, "c": 5, "d": 10, "hog": 400}
+		for ms := range 23_000 {
+			for _, name := range []string{"a", "b", "c", "d", "hog"} {
+				for owed[name] += rates[name] / 1000; owed[name] >= 1; owed[name]-- {
+					n := nodes[sent[name]%2]
+					sent[name]++
+					s.done.Go(func() {
+						if n.Allow(&Request{Merchant: name}, time.Now()).Allowed && ms >= 3000 {
+							s.mu.Lock()
+							let[name]++
+							s.mu.Unlock()
+						}
+					})
+				}
+			}
+			time.Sleep(time.Millisecond)
+		}
+		s.stop(nodes...)
+		for _, name := range []string{"a", "b", "c", "d"} {
+			within(t, let, name, rates[name], 20*time.Second)
+		}
+		t.Logf("%v", let)
+	})
+}
+
 // TestGuaranteed_IsSpentOnce: a token that Guaranteed has given isn't taken again by Allow.
 func TestGuaranteed_IsSpentOnce(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(

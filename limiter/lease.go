@@ -93,7 +93,7 @@ const (
 	// partSpan is the time over which a node's part of a key's tokens is measured.
 	partSpan = 2 * time.Second
 	// lateSpan is the same for a part that must not be too large, see share.partNow.
-	lateSpan = 200 * time.Millisecond
+	lateSpan = 500 * time.Millisecond
 	// leastPart bounds by how much a token counts more while the node is alone.
 	leastPart = 1.0 / MaxNodes
 )
@@ -188,7 +188,7 @@ func (s *share) partNow() float64 {
 	if s.all < 0.5 || s.late.all <= 0 {
 		return 0
 	}
-	return min(s.own/s.all, s.late.own/s.late.all, 1)
+	return max(min(s.own/s.all, s.late.own/s.late.all, 1), 0)
 }
 
 // alone returns how many tokens a token counts as while the pool is away: the local bucket stands
@@ -320,14 +320,15 @@ func (s *share) answer(a *Ask, now, waited, served int64) {
 	s.waiting -= waited
 	s.lease += a.Granted - served
 	s.short, s.drained = a.Granted < a.Want, a.Quota > 0 && a.Left == 0
-	own := max(a.Granted+a.Owed-a.Back, 0)
-	if all := a.Count - s.count; s.known && all >= 0 {
+	// What comes back is in neither count. Where half of the count is gone, the pool has forgotten.
+	own := float64(a.Granted + a.Owed - a.Back)
+	if all := a.Count - s.count; s.known && all >= -s.count/2 {
 		passed := float64(max(now-s.asked, 0))
 		fade, late := math.Exp(-passed/float64(partSpan)), math.Exp(-passed/float64(lateSpan))
-		s.own = s.own*fade + float64(own)
-		s.all = s.all*fade + float64(max(all, own))
-		s.late.own = s.late.own*late + float64(own)
-		s.late.all = s.late.all*late + float64(max(all, own))
+		s.own = s.own*fade + own
+		s.all = s.all*fade + float64(all)
+		s.late.own = s.late.own*late + own
+		s.late.all = s.late.all*late + float64(all)
 	}
 	if a.Quota > 0 && !s.usage.Newer(a.Usage) {
 		s.usage = a.Usage
