@@ -54,6 +54,11 @@ const (
 	KindPayRefused     = "payments-refused"
 )
 
+// SymptomKinds returns the kinds of findings that come from symptoms.
+func SymptomKinds() []string {
+	return []string{KindClockOff, KindCertificate, KindStuck, KindRowsLocked, KindWebhookFails, KindPayRefused}
+}
+
 // Kind is a kind of findings: its severity, and when it is reported. An alarm is raised when a
 // condition has held for Raise, and cleared when it has been over for Clear.
 type Kind struct {

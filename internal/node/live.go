@@ -26,6 +26,7 @@ type liveView struct {
 	moved        movedOrders
 	edge         atomic.Pointer[gateway.Server] // nil before it serves, and without RoleGateway
 	certificates atomic.Pointer[[]live.Symptom] // nil before the first look, and without any
+	symptoms     atomic.Pointer[[]live.Symptom] // of the last second; nil before the first
 	spread       timing.Histogram               // from a change of the settings until it was in force on every gateway
 
 	// Used by runLive only.

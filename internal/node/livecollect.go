@@ -59,7 +59,9 @@ func (n *Node) collectFrame(now time.Time) {
 	n.collectLimits(f, now)
 	n.collectServers(f)
 	f.Hops = n.collectHops(now)
-	f.Symptoms = n.collectSymptoms(now)
+	symptoms := n.collectSymptoms(now)
+	n.live.symptoms.Store(&symptoms)
+	f.Symptoms = symptoms
 	n.collectProbes(f)
 	n.collectObjectives(f, now)
 	c.at = now

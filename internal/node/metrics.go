@@ -9,6 +9,7 @@ import (
 	"github.com/penstock/penstock/gateway"
 	"github.com/penstock/penstock/gateway/admin"
 	"github.com/penstock/penstock/internal/batch"
+	"github.com/penstock/penstock/internal/live"
 	"github.com/penstock/penstock/internal/timing"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill/backoffice"
@@ -27,7 +28,7 @@ func (n *Node) adminDeps() admin.Deps {
 		Live: n.live.hub, Memory: memory,
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
-			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics, n.webhookMetrics, n.liveMetrics,
+			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.symptomMetrics, n.moneyMetrics, n.webhookMetrics, n.liveMetrics,
 			n.totals.metrics, n.probeMetrics, n.objectiveMetrics, n.traceMetrics,
 		},
 	}
@@ -426,6 +427,21 @@ func (n *Node) healthMetrics() []admin.Sample {
 	for server, count := range sick {
 		out = append(out, gauge("penstock_server_problems", "Servers, and parts of servers, that can't be reached or are degraded.", count,
 			admin.Label{Name: "server", Value: server}))
+	}
+	return out
+}
+
+// symptomMetrics counts what this process alone can see, by the alarm that it raises.
+func (n *Node) symptomMetrics() (out []admin.Sample) {
+	counts := make(map[string]int64)
+	if seen := n.live.symptoms.Load(); seen != nil {
+		for i := range *seen {
+			counts[(*seen)[i].Kind]++
+		}
+	}
+	for _, kind := range live.SymptomKinds() {
+		out = append(out, gauge("penstock_symptoms", "Abnormal things that this process alone can see, by the alarm that they raise.", counts[kind],
+			admin.Label{Name: "alarm", Value: kind}))
 	}
 	return out
 }

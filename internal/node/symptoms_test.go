@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -127,5 +128,34 @@ func TestNotices(t *testing.T) {
 		if got := look(c.after, c.code, c.more); got != c.want {
 			t.Errorf("look %d: %q, want %q", i, got, c.want)
 		}
+	}
+}
+
+// TestSymptomMetrics: each kind is counted, and reads 0 before the first look and without a symptom.
+func TestSymptomMetrics(t *testing.T) {
+	n := &Node{live: new(liveView)}
+	read := func() map[string]float64 {
+		out := make(map[string]float64)
+		for _, s := range n.symptomMetrics() {
+			out[s.Labels[0].Value] = s.Value
+		}
+		return out
+	}
+	want := make(map[string]float64)
+	for _, kind := range live.SymptomKinds() {
+		want[kind] = 0
+	}
+	if got := read(); !maps.Equal(got, want) {
+		t.Errorf("before the first look: %v", got)
+	}
+	n.live.symptoms.Store(&[]live.Symptom{{Kind: live.KindWebhookFails}, {Kind: live.KindClockOff}, {Kind: live.KindWebhookFails}})
+	want[live.KindWebhookFails], want[live.KindClockOff] = 2, 1
+	if got := read(); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	n.live.symptoms.Store(new([]live.Symptom))
+	want[live.KindWebhookFails], want[live.KindClockOff] = 0, 0
+	if got := read(); !maps.Equal(got, want) {
+		t.Errorf("when they are over: %v", got)
 	}
 }
