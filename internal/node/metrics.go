@@ -440,7 +440,7 @@ func (n *Node) symptomMetrics() (out []admin.Sample) {
 		}
 	}
 	for _, kind := range live.SymptomKinds() {
-		out = append(out, gauge("penstock_symptoms", "Abnormal things that this process alone can see, by the alarm that they raise.", counts[kind],
+		out = append(out, gauge("penstock_symptoms", "Abnormal things that this process alone sees, by the alarm that they raise.", counts[kind],
 			admin.Label{Name: "alarm", Value: kind}))
 	}
 	return out

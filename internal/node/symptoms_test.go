@@ -131,7 +131,7 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// TestSymptomMetrics: each kind is counted. It reads 0 before the first look, and without a symptom.
+// TestSymptomMetrics: each kind is counted. It reads 0 before the first look, and if there is none.
 func TestSymptomMetrics(t *testing.T) {
 	n := &Node{live: new(liveView)}
 	read := func() map[string]float64 {
