@@ -15,11 +15,11 @@ type Config struct {
 	// MaxBody is the largest body in bytes; more is a 413. The contract says 16 KiB; a purchase is
 	// a hundred bytes.
 	MaxBody int
-	// ReadBuffer is the size of a connection's read buffer in bytes, and so the longest request
-	// line with header; more is a 431. Callers are programs without cookies, whose headers have
-	// some 400 bytes. Larger costs memory per connection.
+	// ReadBuffer is the size of a request's read buffer in bytes, and so the longest request line
+	// with header; more is a 431. Callers are programs without cookies, whose headers have some 400
+	// bytes. Larger costs memory per request that arrives: a connection that waits has no buffer.
 	ReadBuffer int
-	// WriteBuffer is the size of a connection's write buffer in bytes. All answers but long
+	// WriteBuffer is the size of an answer's write buffer in bytes. All answers but long
 	// activities fit in one.
 	WriteBuffer int
 	// ReadTimeout is how long a request may take to arrive, from its first byte to its last; for a
@@ -34,8 +34,8 @@ type Config struct {
 	// MaxConnections is how many connections may be open, idle ones included; more get a 503
 	// overloaded and are closed. A sixteenth of them, at most 16, serves health checks only. It
 	// must be at most half of the process's file limit: the other half is for Redis, Kafka, the
-	// database and files. 0 means half of the file limit, at most 65,536 (some 12 KiB of buffers
-	// each).
+	// database and files. 0 means half of the file limit, at most 65,536 (some 6 kB each while they
+	// wait, and some 12 KiB of buffers more while a request arrives or is answered).
 	MaxConnections int
 	// MaxPerAddress is how many connections one address may have open, an IPv6 /64 counts as one
 	// address; more get a 503 overloaded. 0 means half of MaxConnections, and at least 64.

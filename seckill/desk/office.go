@@ -71,14 +71,15 @@ func (o *Office) CheckActivity(ctx context.Context, a seckill.Activity) error {
 	if errs := a.Check(o.desk.cfg.Shards); len(errs) > 0 {
 		return errs
 	}
+	if err := o.knowsMerchant(ctx, a.Merchant); err != nil {
+		return err
+	}
 	old, err := o.store.FindActivity(ctx, a.ID)
 	if err != nil && !errors.Is(err, seckill.ErrNotFound) {
 		return storeFailure("read the activity", err)
 	}
-	if _, err := amend(&a, old, o.desk.Now()); err != nil {
-		return err
-	}
-	return o.knowsMerchant(ctx, a.Merchant)
+	_, err = amend(&a, old, o.desk.Now())
+	return err
 }
 
 // knowsMerchant returns errNoSuchMerchant if there is no such merchant.

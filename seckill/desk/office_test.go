@@ -103,6 +103,7 @@ func TestOffice_PutActivity(t *testing.T) {
 		{"of no merchant", nil, func(a *seckill.Activity) { a.Merchant = "nobody" }, seckill.CodeUnknownMerchant},
 		{"spread over too many shards", nil, func(a *seckill.Activity) { a.Items[0].Spread = 17 }, "fields"},
 		{"a draft's items", &draft, func(a *seckill.Activity) { a.Items = a.Items[:1] }, ""},
+		{"a published one's merchant", &published, func(a *seckill.Activity) { a.Merchant = "nobody" }, seckill.CodeUnknownMerchant},
 		{"a published one's name", &published, func(a *seckill.Activity) { a.Name = "Other" }, ""},
 		{"a published one's order of items", &published, func(a *seckill.Activity) { slices.Reverse(a.Items) }, ""},
 		{"a published one's start", &published, func(a *seckill.Activity) { a.StartsAt = now.Add(time.Minute) }, ""},
