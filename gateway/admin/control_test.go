@@ -387,6 +387,18 @@ func TestScopesMustExist(t *testing.T) {
 	s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":null,"reason":"x","scope":{"merchant":"m2"}}`) // removing it needs no such name
 }
 
+// TestSilentDatabase: whoever asks for limits or switches in an emergency waits a few seconds at
+// most for a database that is silent.
+func TestSilentDatabase(t *testing.T) {
+	s := open(t, nil)
+	for _, path := range []string{"/admin/v1/limits", "/admin/v1/settings", "/admin/v1/webhooks"} {
+		s.must(200, "GET", path, "")
+		if d := s.settings.asked.Load(); d == nil || *d > documentPatience {
+			t.Errorf("%s: the database may be silent for %v", path, d)
+		}
+	}
+}
+
 // While the database is away, the switches for emergencies can be set. The answer says that the
 // change isn't recorded. When the database is back, it is recorded under the name of its author.
 func TestSwitchesWithoutTheDatabase(t *testing.T) {

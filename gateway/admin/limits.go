@@ -54,11 +54,7 @@ func (c *call) currentLimits(ctx context.Context) (settings.Document, error) {
 
 // limitsNow reads the newest version of the limits, and the database's time.
 func (c *call) limitsNow(ctx context.Context) (settings.Document, time.Time, error) {
-	stored, now, err := c.server.deps.Settings.Store.FindSettings(ctx, settings.Limits)
-	if err != nil {
-		return stored, now, failed("read the limits", err)
-	}
-	return stored, now, nil
+	return c.document(ctx, settings.Limits)
 }
 
 // versionTag is a version as an entity tag.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/penstock/penstock/gateway/problem"
 	"github.com/penstock/penstock/internal/settings"
@@ -39,13 +40,28 @@ const (
 	nodeSilent   = "silent"   // it has not reported for longer than a live node does
 )
 
+// documentPatience bounds how long a document of the settings is waited for. People ask for them in
+// an emergency, when the database may be silent.
+const documentPatience = 3 * time.Second
+
+// document reads the newest version of a document of the settings, and the database's time.
+func (c *call) document(ctx context.Context, name string) (settings.Document, time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, documentPatience)
+	defer cancel()
+	stored, now, err := c.server.deps.Settings.Store.FindSettings(ctx, name)
+	if err != nil {
+		return stored, now, failed("read the "+name, err)
+	}
+	return stored, now, nil
+}
+
 // newestSettings reads which version there is of each document.
 func (c *call) newestSettings(ctx context.Context) ([]documentDoc, error) {
 	var out []documentDoc
 	for _, name := range settings.Names() {
-		stored, _, err := c.server.deps.Settings.Store.FindSettings(ctx, name)
+		stored, _, err := c.document(ctx, name)
 		if err != nil {
-			return nil, failed("read the settings", err)
+			return nil, err
 		}
 		out = append(out, documentDoc{name, stored.Identity()})
 	}

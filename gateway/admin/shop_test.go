@@ -191,6 +191,7 @@ func amendSwitches(body []byte, a settings.Amendment) ([]byte, error) {
 type shopSettings struct {
 	*sqlite.Store
 	away  atomic.Bool
+	asked atomic.Pointer[time.Duration] // for how long FindSettings was asked to try; nil: without end
 	mu    sync.Mutex
 	notes map[string]string // guarded by mu: by board and name
 }
@@ -205,6 +206,11 @@ func (s *shopSettings) ExchangeSettings(ctx context.Context, b settings.Beat) (s
 }
 
 func (s *shopSettings) FindSettings(ctx context.Context, name string) (settings.Document, time.Time, error) {
+	s.asked.Store(nil)
+	if end, ends := ctx.Deadline(); ends {
+		left := time.Until(end)
+		s.asked.Store(&left)
+	}
 	if s.away.Load() {
 		return settings.Document{}, time.Time{}, errAway
 	}

@@ -110,9 +110,9 @@ type switchesDoc struct {
 
 // currentSwitches reads the switches that are in force, and the database's time.
 func (c *call) currentSwitches(ctx context.Context) (settings.Document, degrade.Document, time.Time, error) {
-	stored, now, err := c.server.deps.Settings.Store.FindSettings(ctx, settings.Switches)
+	stored, now, err := c.document(ctx, settings.Switches)
 	if err != nil {
-		return stored, degrade.Document{}, now, failed("read the switches", err)
+		return stored, degrade.Document{}, now, err
 	}
 	document, err := degrade.ParseDocument(stored.Body)
 	if err != nil {

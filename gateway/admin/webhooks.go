@@ -62,9 +62,9 @@ type webhooksDoc struct {
 
 // currentWebhooks reads the hooks.
 func (c *call) currentWebhooks(ctx context.Context) (settings.Document, webhook.Document, error) {
-	stored, _, err := c.server.deps.Settings.Store.FindSettings(ctx, settings.Webhooks)
+	stored, _, err := c.document(ctx, settings.Webhooks)
 	if err != nil {
-		return stored, webhook.Document{}, failed("read the webhooks", err)
+		return stored, webhook.Document{}, err
 	}
 	document, err := webhook.ParseDocument(stored.Body)
 	if err != nil {
