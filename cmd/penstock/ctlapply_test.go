@@ -69,8 +69,8 @@ func TestCtlApply(t *testing.T) {
 		step{args: "ctl apply -f " + file, stdout: `~ activity 618`, stderr: `1 changed`},
 		step{args: "ctl stock restock 618 --file " + dir + "/wrong.csv --reason x", code: 2, stderr: `wrong.csv:3: sku: the activity has no item "c"\n` +
 			`.*wrong.csv:4: sku: "b" is on line 2 already\n.*wrong.csv:4: delta: must be from 1`},
-		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^2 items of 618 restocked, 0 had been`},
-		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^0 items of 618 restocked, 2 had been`},
+		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^2 items of 618 restocked; 0 were restocked before`},
+		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^0 items of 618 restocked; 2 were restocked before`},
 		step{args: "ctl apply -f " + file, stdout: `^nothing to change`, stderr: `the quantity of 2 items is not changed by a file`},
 		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", stdout: `^state +draft$.*^b +0\.05 CNY +8`},
 		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", code: 1, stderr: `there is an activity 619 already`},
@@ -79,7 +79,7 @@ func TestCtlApply(t *testing.T) {
 		step{args: "ctl switches set browse static --reason x", stdout: "version", stderr: "browse is static"},
 		step{args: "ctl apply --prune -f " + file, code: 2, stdout: `- activity 619$.*- caller m1/app$.*- switch browse$`, stderr: `3 of these changes remove something.*or --yes`},
 		step{args: "ctl apply --prune --yes -f " + file, stdout: `- activity 619`, stderr: `3 changed$`},
-		step{args: "ctl apply --prune -f " + file, stdout: `^nothing to change`, stderr: "stays as it is"},
+		step{args: "ctl apply --prune -f " + file, stdout: `^nothing to change`, stderr: "is not changed by a file"},
 		step{args: "ctl activities delete 618 --yes", code: 1, stderr: `activity-state`},
 	)
 }

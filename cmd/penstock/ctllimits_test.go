@@ -31,7 +31,7 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits set all --key global --rate 500 --reason x", stdout: `^version +5\n`, stderr: inForce},
 		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --guaranteed 501 --reason x", code: 1, stderr: `policies\[2\].guaranteed: must be at most`},
 		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x", code: 1,
-			stderr: `policies\[2\].match: there is no merchant m1.* With --allow-unknown it is set all the same\n$`},
+			stderr: `policies\[2\].match: there is no merchant m1.* With --allow-unknown it is set anyway\n$`},
 		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x --allow-unknown", stdout: `^version +6\n`, stderr: inForce},
 		{args: "ctl limits set m1 --guaranteed 100 --expires-in 5m --reason x", code: 2, stderr: `flag --guaranteed: can't be set for a while only`},
 		{args: "ctl limits diff -f -", stdin: others, stdout: `^- all: global rate 500 burst 500 enforce\n` +
