@@ -207,7 +207,7 @@ func (f *finder) servers(s *Snapshot) {
 
 // because continues a sentence with a reason, if there is one.
 func because(why string) string {
-	why = strings.TrimRight(clip(why), ". ")
+	why = strings.TrimRight(clip(why, maxFrameText), ". ")
 	if why == "" {
 		return ""
 	}

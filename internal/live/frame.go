@@ -106,11 +106,16 @@ const (
 	maxFrameItems   = 200      // of all activities
 	maxFrameServers = 30
 	maxFrameText    = 200 // bytes of a text from outside
+	maxSymptomText  = 300 // bytes of a sentence that has such a text
 )
 
 // Encode returns the frame as JSON of at most MaxFrame bytes. If it would be longer, the least busy
-// entries are left out.
+// entries are left out. It doesn't change the frame, which a merger may read at the same time.
 func (f *Frame) Encode() ([]byte, error) {
+	own := *f
+	f = &own
+	f.Activities, f.Servers = slices.Clone(f.Activities), slices.Clone(f.Servers)
+	f.Symptoms, f.Probes = slices.Clone(f.Symptoms), slices.Clone(f.Probes)
 	f.trim(MaxActivities, MaxCallers, maxFrameItems)
 	for keep := MaxActivities; ; keep /= 2 {
 		text, err := json.Marshal(f)
@@ -142,19 +147,22 @@ func (f *Frame) trim(activities, callers, items int) {
 	f.Unbalanced = f.Unbalanced[:min(len(f.Unbalanced), maxOfKind)]
 	f.Symptoms = f.Symptoms[:min(len(f.Symptoms), 2*maxOfKind)]
 	for i := range f.Servers {
-		f.Servers[i].Detail = clip(f.Servers[i].Detail)
+		f.Servers[i].Detail = clip(f.Servers[i].Detail, maxFrameText)
+	}
+	for i := range f.Symptoms {
+		f.Symptoms[i].Text = clip(f.Symptoms[i].Text, maxSymptomText)
 	}
 	for i := range f.Probes {
-		f.Probes[i].Error = clip(f.Probes[i].Error)
+		f.Probes[i].Error = clip(f.Probes[i].Error, maxFrameText)
 	}
 }
 
-// clip shortens a text that is too long.
-func clip(s string) string {
-	if len(s) <= maxFrameText {
+// clip shortens a text that is longer than most bytes.
+func clip(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	cut := maxFrameText
+	cut := most
 	for cut > 0 && s[cut]&0xc0 == 0x80 { // in the middle of a character
 		cut--
 	}

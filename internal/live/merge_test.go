@@ -275,11 +275,15 @@ func TestFrame_IsBounded(t *testing.T) {
 		f.Activities = append(f.Activities, a)
 		f.Callers = append(f.Callers, Caller{fmt.Sprint("merchant/caller-", i), r})
 		f.Servers = append(f.Servers, FrameServer{"kafka", fmt.Sprint("partition ", i), "degraded", strings.Repeat("ü", 1000)})
+		f.Symptoms = append(f.Symptoms, Symptom{KindWebhookFails, Warning, fmt.Sprint("hook-", i), strings.Repeat("ü", 1000)})
 	}
 	f.SortHottest()
 	text, err := f.Encode()
 	if err != nil || len(text) > MaxFrame {
 		t.Fatalf("%d bytes, %v", len(text), err)
+	}
+	if len(f.Activities) != 500 || len(f.Activities[0].Items) != 100 || len(f.Servers[0].Detail) != 2000 || len(f.Symptoms[0].Text) != 2000 {
+		t.Error("the frame itself is changed, which others read")
 	}
 	back, err := DecodeFrame(text)
 	if err != nil {
