@@ -425,7 +425,7 @@ func statementCommand() *cobra.Command {
 				}
 			}
 			r := adminRequest{method: http.MethodGet, path: []string{"merchants", args[0], "statement"}, query: query}
-			if !s.json || s.cmd.Flags().Changed("format") {
+			if !s.json || s.cmd.Flags().Changed("format") && format == "csv" {
 				query.Set("format", "csv")
 				return s.stream(r, s.out)
 			}

@@ -55,6 +55,7 @@ func TestCtl_StatementInBothForms(t *testing.T) {
 	for _, one := range []step{
 		{args: "ctl merchants statement m1", stdout: `^day,activity\n$`},
 		{args: "ctl merchants statement m1 -o json", stdout: `^\{\n.*"merchant": "m1"`},
+		{args: "ctl merchants statement m1 -o json --format json", stdout: `"merchant": "m1"`},
 		{args: "ctl merchants statement m1 -o json --format csv", stdout: `^day,activity\n$`},
 	} {
 		one.run(t)
