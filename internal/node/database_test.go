@@ -170,6 +170,11 @@ func TestNode_DatabaseThatWasNotAskedYet(t *testing.T) {
 	if got := started.databaseStates()[0]; got.State != serverAway || !strings.HasSuffix(got.Detail, "connection refused") {
 		t.Errorf("after a second in which each call failed: %+v", got)
 	}
+	started.cfg.Sale.Tick = 2 * time.Second
+	if got := started.databaseStates()[0]; got.State != serverOK {
+		t.Errorf("after a call that failed, of one each two seconds: %+v", got)
+	}
+	started.cfg.Sale.Tick = n.cfg.Sale.Tick
 	sale.noteFollow(nil)
 	if got := started.databaseStates()[0]; got.State != serverOK {
 		t.Errorf("silent for a moment: %+v", got)

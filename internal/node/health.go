@@ -299,7 +299,8 @@ func (n *Node) kafkaStates() (states []serverState) {
 }
 
 // databaseSilent is how long the database may say nothing until it counts as away, and
-// databaseFails how long each call may fail.
+// databaseFails how long each call may fail. With a long tick it is two ticks, because a single
+// failed call proves little.
 const (
 	databaseSilent = 3 * time.Second
 	databaseFails  = time.Second
@@ -314,7 +315,7 @@ func (n *Node) databaseStates() []serverState {
 	switch {
 	case closed != nil:
 		detail = closed.Error()
-	case failing != nil && silent > databaseFails:
+	case failing != nil && silent > max(databaseFails, 2*n.cfg.Sale.Tick):
 		detail = "the shards' rows can't be read: " + (*failing).Error()
 	case silent > databaseSilent+n.cfg.Sale.Tick:
 		detail = "the shards' rows can't be read"
