@@ -125,7 +125,7 @@ const total = (refused) => Object.values(refused).reduce((a, b) => a + b, 0);
 const soldOut = (a) =>
   a.ledger.at && a.ledger.available === 0
     ? 'sold out'
-    : a.sold_out_in > secondsTo(a.ends_at)
+    : a.sold_out_in !== null && a.sold_out_in > secondsTo(a.ends_at)
       ? 'after its end'
       : span(a.sold_out_in);
 
