@@ -80,7 +80,7 @@ func processSettings() []setting {
 		{key: "shutdown-timeout", value: func(c *Config) any { return &c.ShutdownTimeout },
 			help: "when the process stops: how long the requests in flight may take"},
 		{key: "wait", value: func(c *Config) any { return &c.Wait },
-			help: "how long migrate waits for a database that can't be reached; the other commands don't wait"},
+			help: "how long migrate waits for a database that can't be reached; the other commands start without it"},
 		{key: "trusted-proxies", value: func(c *Config) any { return &c.TrustedProxies },
 			help: "addresses or networks of the proxies in front, separated by commas; their X-Forwarded-For is trusted"},
 		{key: "webhook-networks", value: func(c *Config) any { return &c.WebhookNetworks },

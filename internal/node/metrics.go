@@ -379,7 +379,7 @@ func (n *Node) stockMetrics() []admin.Sample {
 		gauge("penstock_stock_known_names", "Names of holds that this process remembers.", s.Known),
 		gauge("penstock_stock_known_names_limit", "Names that it may remember.", int64(n.cfg.MaxKnown)),
 		counter("penstock_stock_claims_total", "Holds asked for.", int64(s.Claims)),
-		counter("penstock_stock_calls_total", "Calls of shards in these writes.", int64(s.Calls)),
+		counter("penstock_stock_calls_total", "Calls of shards that asked for holds.", int64(s.Calls)),
 		counter("penstock_stock_finds_total", "Holds looked for.", int64(s.Finds)),
 		counter("penstock_stock_finds_refused_total", "Look-ups of holds that were refused because too many waited.", int64(s.Full)),
 		counter("penstock_stock_lost_total", "Answers that showed lost writes.", int64(s.Lost)),

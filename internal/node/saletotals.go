@@ -121,12 +121,14 @@ func (s *saleTotal) metrics(merchant, activity string) []admin.Sample {
 	out := []admin.Sample{
 		counter("penstock_sale_paid_total", "Orders that this process saw paid, for the hundred activities with the latest traffic.",
 			int64(s.paid), labels...),
-		counter("penstock_sale_cancelled_total", "Orders that buyers or operators cancelled, for the same activities; without timeouts.",
+		counter("penstock_sale_cancelled_total",
+			"Orders that buyers or operators cancelled, without timeouts, for the hundred activities with the latest traffic.",
 			int64(s.cancelled), labels...),
 	}
 	for outcome, n := range s.outcomes {
 		out = append(out, counter("penstock_sale_purchases_total",
-			"Answers to purchases: accepted, replayed, or a problem's code, for the same activities; the rest is (other).",
+			"Answers to purchases: accepted, replayed, or a problem's code, for the hundred activities with the latest traffic; "+
+				"the rest is (other).",
 			int64(n), append(labels[:2:2], admin.Label{Name: "outcome", Value: outcome})...))
 	}
 	return out
