@@ -26,7 +26,7 @@ func limitEdits() []*cobra.Command {
 	flags.StringVar(&e.key, "key", "", "whose: "+orList(limiterKeys)+"; required for a new limit")
 	flags.StringVar(&e.match, "match", "", "the one key that the limit is for, like m1 or m1/web; without it, the limit is for every key")
 	flags.Float64Var(&e.rate, "rate", 0, "purchases a second, over all gateways; required for a new limit")
-	flags.Int64Var(&e.burst, "burst", 0, "how many may come at once; default for a new limit: the number that --rate allows in a second")
+	flags.Int64Var(&e.burst, "burst", 0, "how many may come at once; without it, --rate sets it to the number that it allows in a second")
 	flags.StringVar(&e.mode, "mode", "", orList(limiterModes)+": shadow only counts the requests that it would refuse")
 	flags.IntVar(&e.percent, "percent", 0, "with --mode percent: the percentage of keys that are limited")
 	flags.Int64Var(&e.concurrency, "concurrency", 0, "how many requests may be in flight at once, on each gateway; 0 removes this bound")
