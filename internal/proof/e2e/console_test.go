@@ -348,7 +348,7 @@ func TestConsole_Sessions(t *testing.T) {
 	t.Run("a page that there isn't", func(t *testing.T) {
 		b.t = t
 		b.visit(s.n.private + "/no/such/page")
-		b.run(nil, "probe.until('There is nothing here')")
+		b.run(nil, "probe.until('There is no such page')")
 	})
 }
 
