@@ -19,8 +19,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// framesBoard is the name of the board of frames in Redis. Frames of another version are on another
-// board.
+// framesBoard is the board of frames in Redis. It keeps them for longer than they count, because
+// the text about a missing node needs older frames, too.
 func framesBoard() leases.Board { return leases.Board{Name: "live-frames", Life: 10 * time.Second} }
 
 // heardFrames are the frames of the other nodes at the last reading.
