@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,8 @@ type outbox struct {
 	seckill.OrderStore
 	seckill.Books
 
+	mu sync.Mutex // guards done and asked
+
 	asked map[inventory.ShardID]int // passes that read the shard's row
 	done  map[inventory.ShardID]bool
 }
@@ -24,19 +27,27 @@ type outbox struct {
 func (o *outbox) Relay(ctx context.Context, shards []inventory.ShardID, after int64, _ int,
 	deliver func(context.Context, []seckill.Outgoing) []int) (int64, error) {
 	var rows []seckill.Outgoing
+	o.mu.Lock()
 	for _, shard := range shards {
 		if !o.done[shard] && after < 1 {
 			o.asked[shard]++
 			rows = append(rows, seckill.Outgoing{Ref: inventory.Ref{Shard: shard, Epoch: 1}})
 		}
 	}
+	o.mu.Unlock()
 	if len(rows) == 0 {
 		return 0, nil
 	}
 	for _, i := range deliver(ctx, rows) {
-		o.done[rows[i].Ref.Shard] = true
+		o.set(rows[i].Ref.Shard, true)
 	}
 	return 1, nil
+}
+
+func (o *outbox) set(shard inventory.ShardID, done bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.done[shard] = done
 }
 
 func (o *outbox) Settle(_ context.Context, ref inventory.Ref, _ []inventory.Settlement) error {
@@ -83,7 +94,7 @@ func TestRelay_IsWoken(t *testing.T) {
 		}()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		o.done[1] = false // a row comes
+		o.set(1, false) // a row comes
 		woken <- struct{}{}
 		synctest.Wait()
 		if !o.done[1] {
@@ -117,16 +128,16 @@ func TestRelay_KnowsHowLongRowsWait(t *testing.T) {
 		}()
 		time.Sleep(time.Minute)
 		waits("with an empty outbox", 0, longestRelayPause)
-		o.done[1] = false
+		o.set(1, false)
 		time.Sleep(time.Second)
 		waits("after a row that was taken", 0, longestRelayPause)
 		if took, _ := r.Took(); took.Sum() <= 0 || took.Sum() > time.Second {
 			t.Errorf("it waited for %v", took.Sum())
 		}
-		o.done[0] = false // its shard takes nothing
+		o.set(0, false) // its shard takes nothing
 		time.Sleep(time.Minute)
 		waits("with a row that isn't taken", time.Minute, time.Minute+time.Second)
-		o.done[0] = true // a snapshot has counted it
+		o.set(0, true) // a snapshot has counted it
 		time.Sleep(3 * time.Second)
 		waits("after the row has gone", 0, longestRelayPause)
 		cancel()
