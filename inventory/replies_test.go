@@ -42,10 +42,11 @@ func TestReplyOf_OnARealServer(t *testing.T) {
 					no(t, fmt.Sprint(command), n.ask(t, command...).Error())
 				}
 			}
-			no(t, "refused before the fault", s.Refused(time.Hour))
+			no(t, "refused before the fault", s.Refused(time.Hour, 0))
 			run(c.begin)
 			refusedBy(t, s, ref, c.name, c.reads)
-			if last := s.Refused(time.Hour); last == nil || !strings.Contains(last.Error(), c.name) || s.Refused(0) != nil {
+			if last := s.Refused(time.Hour, 0); last == nil || !strings.Contains(last.Error(), c.name) || s.Refused(0, 0) != nil ||
+				s.Refused(time.Hour, time.Hour) != nil {
 				t.Errorf("the last refusal is %v, want %s", last, c.name)
 			}
 			run(c.end)

@@ -113,9 +113,13 @@ func (h *health) well() bool {
 
 // refusal is an error reply of a server that does nothing for this process.
 type refusal struct {
-	at  time.Time
-	err error
+	since time.Time // of the first of the run
+	at    time.Time
+	err   error
 }
+
+// refusalGap is how long there may be no refusal between two of one run.
+const refusalGap = 3 * time.Second
 
 // passing are the first words of replies that are told while a slot moves, or a script is
 // forgotten: the next call goes through.
@@ -130,16 +134,22 @@ func (s *Stock) noteRefusal(err error) {
 	if word, _, _ := strings.Cut(refused.Error(), " "); passing[word] {
 		return
 	}
-	s.refusal.Store(&refusal{time.Now(), refused})
+	now := time.Now()
+	since := now
+	if last := s.refusal.Load(); last != nil && now.Sub(last.at) <= refusalGap {
+		since = last.since
+	}
+	s.refusal.Store(&refusal{since, now, refused})
 	s.kick()
 }
 
 // Refused returns the error reply by which a server has refused a call within the last span, such
-// as OOM or READONLY; nil if there was none. A server that answers INFO may refuse all calls for
-// stock.
-func (s *Stock) Refused(span time.Duration) error {
+// as OOM or READONLY; nil if there was none. A run of refusals has to last for least: a single call
+// may be refused by chance, and go through when it is tried again. A server that answers INFO may
+// refuse all calls for stock.
+func (s *Stock) Refused(span, least time.Duration) error {
 	last := s.refusal.Load()
-	if last == nil || time.Since(last.at) > span {
+	if last == nil || time.Since(last.at) > span || last.at.Sub(last.since) < least {
 		return nil
 	}
 	return last.err

@@ -195,9 +195,9 @@ func (d *database) stats() postgres.Stats {
 }
 
 // refused returns why PostgreSQL has refused a call within the last span, nil if it has not.
-func (d *database) refused(span time.Duration) error {
+func (d *database) refused(span, least time.Duration) error {
 	if store, err := d.postgres(); err == nil && store != nil {
-		return store.Refused(span)
+		return store.Refused(span, least)
 	}
 	return nil
 }

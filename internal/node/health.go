@@ -239,13 +239,17 @@ func stateOf(server, instance, state, detail string) serverState {
 	return serverState{Server: server, Instance: instance, State: state, Detail: detail}
 }
 
-// refusedFor is for how long a refusal by Redis or PostgreSQL counts. Each node writes there
-// several times in that time.
-const refusedFor = 3 * time.Second
+// refusedFor is for how long a refusal by Redis or PostgreSQL counts. refusedLeast is for how long
+// refusals must have come before the server counts as away. Each node writes there at least once a
+// second.
+const (
+	refusedFor   = 3 * time.Second
+	refusedLeast = 300 * time.Millisecond
+)
 
 // redisStates are one for each server of the Redis.
 func (n *Node) redisStates(asked error) (states []serverState) {
-	servers, refused := n.servers.stock.Servers(), n.servers.stock.Refused(refusedFor)
+	servers, refused := n.servers.stock.Servers(), n.servers.stock.Refused(refusedFor, refusedLeast)
 	for _, server := range servers {
 		state, detail := serverOK, ""
 		switch {
@@ -311,7 +315,7 @@ func (n *Node) databaseStates() []serverState {
 	state, detail := serverAway, ""
 	silent, _ := n.sale.followed.Age()
 	_, closed := n.servers.database.store()
-	failing, refused := n.sale.failing.Load(), n.servers.database.refused(refusedFor)
+	failing, refused := n.sale.failing.Load(), n.servers.database.refused(refusedFor, refusedLeast)
 	switch {
 	case closed != nil:
 		detail = closed.Error()

@@ -49,7 +49,8 @@ func (n *Node) bookSymptoms(out []live.Symptom) []live.Symptom {
 			"%s can't read a record: %s until a worker that can read it takes over.", n.name(),
 			counted(stuck, "partition stands still", "partitions stand still"))})
 	}
-	if partition, why := n.sale.Worker.Aside(); why != nil && n.servers.database.refused(refusedFor) == nil { // else that is named
+	named := n.servers.database.refused(refusedFor, refusedLeast) != nil // as a server that is away
+	if partition, why := n.sale.Worker.Aside(); why != nil && !named {
 		out = append(out, live.Symptom{Kind: live.KindRowsLocked, Subject: n.name(), Text: fmt.Sprintf(
 			"%s can't commit what came in partition %d, and tries it again: %v.", n.name(), partition, why)})
 	} else if parked := n.sale.Unparker.Waiting(); parked > 0 {

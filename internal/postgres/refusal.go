@@ -9,8 +9,9 @@ import (
 
 // refusal is an error by which the server, or a right, kept this process from its work.
 type refusal struct {
-	at  time.Time
-	err error
+	since time.Time // of the first of the run
+	at    time.Time
+	err   error
 }
 
 // refusing are codes, and classes of codes, of a server that answers and doesn't do what it is
@@ -23,15 +24,24 @@ var refusing = map[string]bool{
 func (s *Store) noteRefusal(err error) {
 	var failed *pgconn.PgError
 	if errors.As(err, &failed) && len(failed.Code) == 5 && (refusing[failed.Code] || refusing[failed.Code[:2]]) {
-		s.refusal.Store(&refusal{time.Now(), failed})
+		now := time.Now()
+		since := now
+		if last := s.refusal.Load(); last != nil && now.Sub(last.at) <= refusalGap {
+			since = last.since
+		}
+		s.refusal.Store(&refusal{since, now, failed})
 	}
 }
 
+// refusalGap is how long there may be no refusal between two of one run.
+const refusalGap = 3 * time.Second
+
 // Refused returns the error by which the server has refused a call within the last span, such as a
-// full disk; nil if there was none.
-func (s *Store) Refused(span time.Duration) error {
+// full disk; nil if there was none. A run of refusals has to last for least: a single call may be
+// refused by chance, and go through when it is tried again.
+func (s *Store) Refused(span, least time.Duration) error {
 	last := s.refusal.Load()
-	if last == nil || time.Since(last.at) > span {
+	if last == nil || time.Since(last.at) > span || last.at.Sub(last.since) < least {
 		return nil
 	}
 	return last.err

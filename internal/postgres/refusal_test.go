@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,9 +19,32 @@ func TestStore_Refused(t *testing.T) {
 		s := new(Store)
 		s.noteRefusal(fmt.Errorf("accept promises: %w", &pgconn.PgError{Severity: "ERROR", Code: code, Message: "No space left on device"}))
 		s.noteRefusal(nil)
-		got := s.Refused(time.Hour)
-		if (got != nil) != refuses || got != nil && !strings.Contains(got.Error(), "No space left") || s.Refused(0) != nil {
+		got := s.Refused(time.Hour, 0)
+		if (got != nil) != refuses || got != nil && !strings.Contains(got.Error(), "No space left") || s.Refused(0, 0) != nil {
 			t.Errorf("%s: %v", code, got)
 		}
 	}
+}
+
+// TestStore_RefusedOnce: one refusal is no run of them; another one makes it one, unless it comes
+// much later.
+func TestStore_RefusedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, full := new(Store), &pgconn.PgError{Severity: "ERROR", Code: "53100"}
+		const span, least = 3 * time.Second, 300 * time.Millisecond
+		for i, step := range []struct {
+			pause time.Duration
+			runs  bool
+		}{{0, false}, {299 * time.Millisecond, false}, {time.Millisecond, true}, {refusalGap, true}, {refusalGap + 1, false}, {time.Second, true}} {
+			time.Sleep(step.pause) // of the bubble's clock
+			s.noteRefusal(full)
+			if got := s.Refused(span, least); (got != nil) != step.runs {
+				t.Errorf("step %d: %v", i, got)
+			}
+		}
+		time.Sleep(span + 1)
+		if got := s.Refused(span, least); got != nil {
+			t.Errorf("when it is over: %v", got)
+		}
+	})
 }
