@@ -520,8 +520,12 @@ func (r *rig) checkEnd() error {
 			return err
 		}
 	}
-	for i, a := range audits {
-		if err := r.checkLastBuyer(p, r.lastKey(i, orders), a.Available); err != nil {
+	for i := range audits {
+		// The last buyer of the item before may have waited, and orders were timed out meanwhile.
+		if err := r.untilQuiet("before the last buyer"); err != nil || r.broken != "" {
+			return err
+		}
+		if err := r.checkLastBuyer(p, r.lastKey(i, orders), i); err != nil || r.broken != "" {
 			return err
 		}
 	}
@@ -711,26 +715,30 @@ func (r *rig) checkRepeats(p *process, orders []seckill.Order, forgotten map[sec
 	return again
 }
 
-// checkAgain: an order that was promised once more is what it was, its hold is settled, and the
-// books balance.
-func (r *rig) checkAgain(orders []seckill.Order) error {
+// untilQuiet lets everything go on until the books balance and nothing is left to do.
+func (r *rig) untilQuiet(when string) error {
 	for began := time.Now(); ; {
 		r.beginAll()
 		if err := r.flow(nothing, ignore); err != nil || r.broken != "" {
 			return err
 		}
 		still, err := r.isQuiet()
-		if err != nil {
+		if err != nil || still == "" {
 			return err
 		}
-		if still == "" {
-			break
-		}
 		if time.Since(began) > quietLimit {
-			r.fails("L3 %v after a repeat: %s", quietLimit, still)
+			r.fails("L3 %v %s: %s", quietLimit, when, still)
 			return nil
 		}
 		r.pass(quietStep)
+	}
+}
+
+// checkAgain: an order that was promised once more is what it was, its hold is settled, and the
+// books balance.
+func (r *rig) checkAgain(orders []seckill.Order) error {
+	if err := r.untilQuiet("after a repeat"); err != nil || r.broken != "" {
+		return err
 	}
 	now, err := r.orders()
 	if err != nil {
@@ -768,10 +776,25 @@ func (r *rig) lastKey(item int, orders []seckill.Order) key {
 	return r.keyOf("the last", "k", item)
 }
 
+// available returns how many units of an item can be sold, by the database.
+func (r *rig) available(p *process, item int) (int64, error) {
+	r.wire.setDirect(true)
+	defer r.wire.setDirect(false)
+	audits, err := p.sale.Office.Audit(r.ctx, activity)
+	if err != nil {
+		return 0, err
+	}
+	return audits[item].Available, nil
+}
+
 // checkLastBuyer: a buyer who comes last gets a unit if there is one (L6), and only then. If it is
 // on another shard than the buyer's, the answer is busy until it moves, and sold-out while it is on
-// its way, because then nobody can buy it.
-func (r *rig) checkLastBuyer(p *process, k key, available int64) error {
+// its way, because then nobody can buy it. While the buyer waits, an order may be timed out.
+func (r *rig) checkLastBuyer(p *process, k key, item int) error {
+	available, err := r.available(p, item)
+	if err != nil {
+		return err
+	}
 	for began := time.Now(); ; {
 		a := r.buy(p, k, 1, 0)
 		if err := r.flow(nothing, ignore); err != nil || r.broken != "" {
@@ -783,6 +806,11 @@ func (r *rig) checkLastBuyer(p *process, k key, available int64) error {
 		if moving && time.Since(began) < lastBuyerLimit {
 			r.beginAll()
 			r.pass(quietStep / 5)
+			if available == 0 {
+				if available, err = r.available(p, item); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		if got := told == "accepted queued"; got != (available > 0) {
