@@ -111,16 +111,6 @@ func (h *health) well() bool {
 	return true
 }
 
-// refusal is an error reply of a server that does nothing for this process.
-type refusal struct {
-	since time.Time // of the first of the run
-	at    time.Time
-	err   error
-}
-
-// refusalGap is how long there may be no refusal between two of one run.
-const refusalGap = 3 * time.Second
-
 // passing are the first words of replies that are told while a slot moves, or a script is
 // forgotten: the next call goes through.
 var passing = map[string]bool{"TRYAGAIN": true, "MOVED": true, "ASK": true, "NOSCRIPT": true}
@@ -134,12 +124,7 @@ func (s *Stock) noteRefusal(err error) {
 	if word, _, _ := strings.Cut(refused.Error(), " "); passing[word] {
 		return
 	}
-	now := time.Now()
-	since := now
-	if last := s.refusal.Load(); last != nil && now.Sub(last.at) <= refusalGap {
-		since = last.since
-	}
-	s.refusal.Store(&refusal{since, now, refused})
+	s.refusals.Note(refused)
 	s.kick()
 }
 
@@ -148,11 +133,7 @@ func (s *Stock) noteRefusal(err error) {
 // may be refused by chance, and go through when it is tried again. A server that answers INFO may
 // refuse all calls for stock.
 func (s *Stock) Refused(span, least time.Duration) error {
-	last := s.refusal.Load()
-	if last == nil || time.Since(last.at) > span || last.at.Sub(last.since) < least {
-		return nil
-	}
-	return last.err
+	return s.refusals.Err(span, least)
 }
 
 // Reached returns why the Redis was not reached yet, nil if it was. It does no I/O.

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/penstock/penstock/internal/batch"
+	"github.com/penstock/penstock/internal/timing"
 )
 
 // Stock keeps the shards in Redis. Open makes it, and Stop ends it. All its methods may be called
@@ -38,16 +39,16 @@ type Stock struct {
 	events  chan event
 	kicks   chan struct{} // asks attend to look at the servers
 
-	args    argumentsPool
-	client  atomic.Pointer[rueidis.Client] // nil until the Redis was reached
-	lanes   atomic.Pointer[layout]
-	refusal atomic.Pointer[refusal]          // the last one; nil before
-	crowded atomic.Pointer[map[string]bool]  // addresses of servers whose memory is nearly used up; nil before the first look
-	views   atomic.Pointer[[MaxShards]*view] // replaced by Watch, never changed
-	seen    [MaxShards]mark
-	known   atomic.Int64 // heads that all views remember, at most cfg.MaxKnown
-	failing atomic.Bool  // the last sync failed
-	apart   atomic.Bool  // each shard gets its own run of hold.lua: see runs
+	args     argumentsPool
+	client   atomic.Pointer[rueidis.Client] // nil until the Redis was reached
+	lanes    atomic.Pointer[layout]
+	refusals timing.Streak
+	crowded  atomic.Pointer[map[string]bool]  // addresses of servers whose memory is nearly used up; nil before the first look
+	views    atomic.Pointer[[MaxShards]*view] // replaced by Watch, never changed
+	seen     [MaxShards]mark
+	known    atomic.Int64 // heads that all views remember, at most cfg.MaxKnown
+	failing  atomic.Bool  // the last sync failed
+	apart    atomic.Bool  // each shard gets its own run of hold.lua: see runs
 
 	rounds, calls, claims, full, lost, missed, syncErrors atomic.Uint64 // counted for Stats
 

@@ -35,7 +35,7 @@ func TestStore_RefusedOnce(t *testing.T) {
 		for i, step := range []struct {
 			pause time.Duration
 			runs  bool
-		}{{0, false}, {299 * time.Millisecond, false}, {time.Millisecond, true}, {refusalGap, true}, {refusalGap + 1, false}, {time.Second, true}} {
+		}{{0, false}, {299 * time.Millisecond, false}, {time.Millisecond, true}, {3 * time.Second, true}, {3*time.Second + 1, false}, {time.Second, true}} {
 			time.Sleep(step.pause) // of the bubble's clock
 			s.noteRefusal(full)
 			if got := s.Refused(span, least); (got != nil) != step.runs {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/penstock/penstock/internal/timing"
 	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/seckill"
 )
@@ -35,8 +36,8 @@ type Store struct {
 	// call the store. There are fewer tokens than connections, so one connection is always left.
 	parked chan struct{}
 
-	retries atomic.Int64
-	refusal atomic.Pointer[refusal] // the last one; nil before
+	retries  atomic.Int64
+	refusals timing.Streak
 
 	calls wait.Calls
 }

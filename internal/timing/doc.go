@@ -7,5 +7,5 @@
 // Buckets grow by the logarithm: four for each doubling, from a microsecond to two minutes, so that
 // a quantile is at most a quarter too high. Counts of several processes may be added up.
 //
-// A Moment says how long ago something was.
+// A Moment says how long ago something was, and a Streak for how long errors have come.
 package timing

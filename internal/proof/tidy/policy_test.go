@@ -71,7 +71,7 @@ var arrows = map[string]arrow{
 	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
 	"loadtest":          {why: "a black box: it trusts nothing of ours, or its verdict would be ours"},
 	"inventory": {
-		may: []string{"internal/batch"},
+		may: []string{"internal/batch", "internal/timing"},
 		why: "holds are names and numbers; what they are for is unknown here, so Redis can be rebuilt and proven alone",
 	},
 	"limiter": {may: []string{"internal/field"}, why: "the owner of a bucket is a string, and the cluster's buckets are behind its Pool"},
@@ -100,7 +100,7 @@ var arrows = map[string]arrow{
 		why: "it implements seckill.Store, whose methods speak of inventory's items, epochs and holds",
 	},
 	"internal/postgres": {
-		may: []string{"seckill", "internal/settings", "internal/wait", "inventory"},
+		may: []string{"seckill", "internal/settings", "internal/timing", "internal/wait", "inventory"},
 		why: "it implements seckill.Store, whose methods speak of inventory's items, epochs and holds",
 	},
 	"gateway/problem": {
