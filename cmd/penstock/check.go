@@ -158,27 +158,31 @@ func (c *checker) health() (report nodeHealth, err error) {
 	return report, nil
 }
 
-// pause waits until the node may know more: it updates its report once a second.
-func (c *checker) pause() error {
-	select {
-	case <-c.cmd.Context().Done():
-		return c.cmd.Context().Err()
-	case <-time.After(time.Second / 2):
-		return nil
+// untilWell asks again while the answer isn't well, some times: the node updates its report once a
+// second.
+func (c *checker) untilWell(ask func() (well bool, err error)) error {
+	well, err := ask()
+	for range healthLooks {
+		if err != nil || well {
+			break
+		}
+		select {
+		case <-c.cmd.Context().Done():
+			return c.cmd.Context().Err()
+		case <-time.After(time.Second / 2):
+		}
+		well, err = ask()
 	}
+	return err
 }
 
 // servers asks the node for the state of its servers and of the shards.
 func (c *checker) servers() error {
-	report, err := c.health()
-	for range healthLooks {
-		if err != nil || report.isWell() {
-			break
-		}
-		if err = c.pause(); err == nil {
-			report, err = c.health()
-		}
-	}
+	var report nodeHealth
+	err := c.untilWell(func() (well bool, err error) {
+		report, err = c.health()
+		return report.isWell(), err
+	})
 	if err != nil {
 		return err
 	}
@@ -267,16 +271,11 @@ func (c *checker) switches() error {
 // preflight asks the server about one sale.
 func (c *checker) preflight(activity string) error {
 	var doc struct{ Checks []finding }
-	err := c.ask(&doc, "activities", activity, "preflight")
-	for range healthLooks {
-		if err != nil || !slices.ContainsFunc(doc.Checks, func(f finding) bool { return f.Check == "shards" && f.State != "ok" }) {
-			break
-		}
-		if err = c.pause(); err == nil {
-			doc.Checks = nil
-			err = c.ask(&doc, "activities", activity, "preflight")
-		}
-	}
+	err := c.untilWell(func() (well bool, err error) {
+		doc.Checks = nil
+		err = c.ask(&doc, "activities", activity, "preflight")
+		return !slices.ContainsFunc(doc.Checks, func(f finding) bool { return f.Check == "shards" && f.State != "ok" }), err
+	})
 	if err != nil {
 		return err
 	}
