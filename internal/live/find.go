@@ -54,10 +54,15 @@ const (
 	KindPayRefused     = "payments-refused"
 )
 
-// SymptomKinds returns the kinds of findings that come from symptoms.
-func SymptomKinds() []string {
-	return []string{KindClockOff, KindCertificate, KindStuck, KindRowsLocked, KindWebhookFails, KindPayRefused}
+// symptomCtl has the command that shows more, by the kind of findings that come from symptoms.
+var symptomCtl = map[string]string{
+	KindClockOff: "penstock ctl nodes list", KindCertificate: "penstock ctl nodes list", KindStuck: "penstock ctl nodes list",
+	KindRowsLocked:   "penstock ctl orders find --state parked",
+	KindWebhookFails: "penstock ctl webhooks list", KindPayRefused: "penstock ctl refunds list",
 }
+
+// SymptomKinds returns the kinds of findings that come from symptoms, in the order of their names.
+func SymptomKinds() []string { return slices.Sorted(maps.Keys(symptomCtl)) }
 
 // Kind is a kind of findings: its severity, and when it is reported. An alarm is raised when a
 // condition has held for Raise, and cleared when it has been over for Clear.
@@ -482,15 +487,10 @@ func (f *finder) buyers(s *Snapshot, facts *Facts) {
 // symptoms are what nodes see of themselves. Two that see the same are told once; a kind of another
 // version is left out.
 func (f *finder) symptoms(facts *Facts) {
-	lines := map[string]string{
-		KindClockOff: "penstock ctl nodes list", KindCertificate: "penstock ctl nodes list", KindStuck: "penstock ctl nodes list",
-		KindRowsLocked:   "penstock ctl orders find --state parked",
-		KindWebhookFails: "penstock ctl webhooks list", KindPayRefused: "penstock ctl refunds list",
-	}
 	told := make(map[[2]string]bool)
 	for i := range facts.Symptoms {
 		one := &facts.Symptoms[i]
-		line, known := lines[one.Kind]
+		line, known := symptomCtl[one.Kind]
 		if !known || told[[2]string{one.Kind, one.Subject}] {
 			continue
 		}
