@@ -79,6 +79,20 @@ func TestL10_RelayLeavesAShardAloneThatTakesNothing(t *testing.T) {
 	})
 }
 
+// run runs a relay; stop returns when it has ended.
+func run(t *testing.T, r *Relay) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // A relay that is woken looks at the outbox at once, no matter how long it has been empty.
 func TestRelay_IsWoken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -86,12 +100,7 @@ func TestRelay_IsWoken(t *testing.T) {
 		owner := NewOwnership(2, func() ([]int32, int) { return []int32{0}, 1 })
 		woken := make(chan struct{}, 1)
 		r := NewRelay(seckill.DefaultConfig(), o, o, owner, woken, slog.New(slog.DiscardHandler))
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			r.Run(ctx)
-		}()
+		stop := run(t, r)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		o.set(1, false) // a row comes
@@ -100,8 +109,7 @@ func TestRelay_IsWoken(t *testing.T) {
 		if !o.done[1] {
 			t.Error("the row was not told at once")
 		}
-		cancel()
-		<-done
+		stop()
 	})
 }
 
@@ -120,12 +128,7 @@ func TestRelay_KnowsHowLongRowsWait(t *testing.T) {
 			}
 		}
 		waits("before the first pass", 0, 0)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			r.Run(ctx)
-		}()
+		stop := run(t, r)
 		time.Sleep(time.Minute)
 		waits("with an empty outbox", 0, longestRelayPause)
 		o.set(1, false)
@@ -140,8 +143,7 @@ func TestRelay_KnowsHowLongRowsWait(t *testing.T) {
 		o.set(0, true) // a snapshot has counted it
 		time.Sleep(3 * time.Second)
 		waits("after the row has gone", 0, longestRelayPause)
-		cancel()
-		<-done
+		stop()
 	})
 }
 
