@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -12,17 +11,24 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// searchColumns are the columns with which the indexes of a search begin.
-var searchColumns = map[seckill.OrderIndex]string{
-	seckill.OrdersByUser: `"user"`, seckill.OrdersByRequest: "request", seckill.OrdersByCaller: "caller",
-	seckill.OrdersByActivity: "activity", seckill.OrdersByState: "state",
-}
+// A lookup is the way to one kind of order by an index: the values that are looked up, and the
+// condition on an order.
+type lookup struct{ values, condition string }
 
-// searchText searches some weeks for the newest orders of each value of an index. An empty value in
-// a condition matches every order.
-func searchText(column string) string {
-	return `SELECT o.* FROM unnest($2::text[]) AS v (value) CROSS JOIN LATERAL (
-			SELECT week, ` + orderColumns + ` FROM orders WHERE week = ANY($1) AND orders.` + column + ` = v.value
+var (
+	byUser    = lookup{"unnest($2::text[]) AS v (value)", `"user" = v.value`}
+	byRequest = lookup{"unnest($2::text[]) AS v (value)", "request = v.value"}
+	// Pending orders have an index of their own, so a query must say in its text which it means.
+	byPending    = lookup{"unnest($2::text[]) AS v (value)", "state = 'pending_payment'"}
+	byOtherState = lookup{"unnest($2::text[]) AS v (value)", "state = v.value AND state <> 'pending_payment'"}
+	byGroup      = lookup{"unnest($2::text[], $15::text[]) AS v (activity, caller)", "activity = v.activity AND caller = v.caller"}
+)
+
+// text searches some weeks for the newest orders of each value. An empty value in a condition
+// matches every order.
+func (l lookup) text() string {
+	return "SELECT o.* FROM " + l.values + ` CROSS JOIN LATERAL (
+			SELECT week, ` + orderColumns + ` FROM orders WHERE week = ANY($1) AND ` + l.condition + `
 				AND created_at <= $3 AND (created_at < $3 OR id < $4) AND created_at >= $5 AND created_at < $6
 				AND ($7 = '' OR "user" = $7) AND ($8 = '' OR request = $8) AND ($9 = '' OR caller = $9)
 				AND ($10 = '' OR merchant = $10) AND ($11 = '' OR activity = $11) AND ($12 = '' OR sku = $12)
@@ -31,13 +37,31 @@ func searchText(column string) string {
 		) AS o`
 }
 
+// The orders of an activity are found by their callers, and those of a caller by their activities:
+// one index serves both, and an order is added to it once. These list the groups that have orders.
+// Each next one is found by one look at the index, however many orders are between.
+const (
+	callersOf = `SELECT v.value, g.caller FROM unnest($2::text[]) AS v (value) CROSS JOIN LATERAL (
+			WITH RECURSIVE g (caller) AS (
+				(SELECT caller FROM orders WHERE week = ANY($1) AND activity = v.value ORDER BY caller LIMIT 1)
+				UNION ALL
+				SELECT (SELECT caller FROM orders WHERE week = ANY($1) AND activity = v.value AND caller > g.caller ORDER BY caller LIMIT 1)
+				FROM g WHERE g.caller IS NOT NULL
+			) SELECT caller FROM g WHERE caller IS NOT NULL
+		) AS g`
+	allActivities = `WITH RECURSIVE g (activity) AS (
+			(SELECT activity FROM orders WHERE week = ANY($1) ORDER BY activity LIMIT 1)
+			UNION ALL
+			SELECT (SELECT activity FROM orders WHERE week = ANY($1) AND activity > g.activity ORDER BY activity LIMIT 1)
+			FROM g WHERE g.activity IS NOT NULL
+		) SELECT g.activity, v.value FROM g CROSS JOIN unnest($2::text[]) AS v (value) WHERE g.activity IS NOT NULL`
+)
+
 // farAway is later than every stored time.
 var farAway = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
 // SearchOrders implements seckill.OrderBooks.
 func (s *Store) SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]seckill.Order, error) {
-	index, values := q.Index()
-	text := searchText(searchColumns[index])
 	before, to := q.Before, q.To
 	if before.CreatedAt.IsZero() {
 		before = seckill.OrderMark{CreatedAt: farAway}
@@ -49,14 +73,19 @@ func (s *Store) SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]secki
 	err := s.read(ctx, "search orders", func(ctx context.Context, p *pipe) error {
 		out = nil
 		return eachWeeks(ctx, p, func(weeks []int32) error {
-			p.each(func(rows pgx.Rows) error {
-				var week int32
-				o, err := scanOrder(rows, &week)
-				out = append(out, o)
-				return err
-			}, text, weeks, values, before.CreatedAt, string(before.ID), q.From, to, string(q.User), q.Request, string(q.Caller),
-				string(q.Merchant), string(q.Activity), string(q.SKU), string(q.State), max(q.Limit, 0))
-			return p.flush(ctx)
+			look := func(l lookup, values []string, more ...any) {
+				p.each(func(rows pgx.Rows) error {
+					var week int32
+					o, err := scanOrder(rows, &week)
+					out = append(out, o)
+					return err
+				}, l.text(), append([]any{weeks, values, before.CreatedAt, string(before.ID), q.From, to, string(q.User), q.Request,
+					string(q.Caller), string(q.Merchant), string(q.Activity), string(q.SKU), string(q.State), max(q.Limit, 0)}, more...)...)
+			}
+			return p.atOneMoment(ctx, func() error {
+				p.exec(inIndexOrder)
+				return queueSearch(ctx, p, weeks, &q, look)
+			})
 		})
 	})
 	if err != nil {
@@ -64,6 +93,50 @@ func (s *Store) SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]secki
 	}
 	slices.SortFunc(out, func(a, b seckill.Order) int { return a.Mark().Compare(b.Mark()) })
 	return out[:min(len(out), max(q.Limit, 0))], nil
+}
+
+// inIndexOrder makes the server read an index in its order and stop at the limit. A new partition has
+// no statistics, so the server would expect a single order there, and sort them all.
+const inIndexOrder = "SET LOCAL enable_sort = off"
+
+// queueSearch looks for the orders of a query by its index.
+func queueSearch(ctx context.Context, p *pipe, weeks []int32, q *seckill.OrderQuery, look func(lookup, []string, ...any)) error {
+	switch index, values := q.Index(); index {
+	case seckill.OrdersByUser:
+		look(byUser, values)
+	case seckill.OrdersByRequest:
+		look(byRequest, values)
+	case seckill.OrdersByState:
+		if i := slices.Index(values, string(seckill.OrderPending)); i >= 0 {
+			look(byPending, values[i:i+1])
+			values = slices.Concat(values[:i], values[i+1:])
+		}
+		look(byOtherState, values)
+	case seckill.OrdersByCaller:
+		return lookInGroups(ctx, p, allActivities, weeks, values, look)
+	case seckill.OrdersByActivity:
+		if q.Caller == "" {
+			return lookInGroups(ctx, p, callersOf, weeks, values, look)
+		}
+		look(byGroup, values, slices.Repeat([]string{string(q.Caller)}, len(values)))
+	}
+	return nil
+}
+
+// lookInGroups lists the groups of activity and caller with a statement, and looks into them.
+func lookInGroups(ctx context.Context, p *pipe, statement string, weeks []int32, values []string, look func(lookup, []string, ...any)) error {
+	var activities, callers []string
+	p.each(func(rows pgx.Rows) error {
+		var activity, caller string
+		err := rows.Scan(&activity, &caller)
+		activities, callers = append(activities, activity), append(callers, caller)
+		return err
+	}, statement, weeks, values)
+	if err := p.flush(ctx); err != nil {
+		return err
+	}
+	look(byGroup, activities, callers)
+	return nil
 }
 
 // OrderTrail implements seckill.OrderBooks.
@@ -166,21 +239,15 @@ func (s *Store) Statement(ctx context.Context, merchant seckill.MerchantID, from
 	}
 	err := s.read(ctx, "read the statement of merchant "+string(merchant), func(ctx context.Context, p *pipe) error {
 		st = seckill.Statement{}
-		p.exec(beginRead)
-		p.takesLong(extendTimeout)
-		err := eachWeeks(ctx, p, func(weeks []int32) error {
-			p.each(scan, statementOrders, string(merchant), from, to, weeks)
-			return p.flush(ctx)
-		})
-		if err == nil {
+		return p.atOneMoment(ctx, func() error {
+			p.takesLong(extendTimeout)
+			err := eachWeeks(ctx, p, func(weeks []int32) error {
+				p.each(scan, statementOrders, string(merchant), from, to, weeks)
+				return p.flush(ctx)
+			})
 			p.each(scan, statementPayments, string(merchant), from, to)
-			p.exec(commit)
-			err = p.flush(ctx)
-		}
-		if err != nil {
-			p.batch = new(pgx.Batch)
-		}
-		return errors.Join(err, p.rollback(ctx))
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err

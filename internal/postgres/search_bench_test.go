@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/penstock/penstock/internal/postgres"
 	"github.com/penstock/penstock/internal/proof/servers"
 	"github.com/penstock/penstock/seckill"
@@ -100,6 +102,52 @@ func BenchmarkSearch(b *testing.B) {
 			}
 			b.ReportMetric(float64(made-before)/time.Since(began).Seconds(), "orders/s")
 			b.ReportMetric(late.Seconds()*1e3, "slowest-page-ms")
+		})
+	}
+}
+
+// BenchmarkSearchIndexes measures a search by each index among a million orders: half of them of one
+// activity, the rest of 2,000 others, in eight weeks, from 40 callers. One order in a hundred waits
+// for its payment, one in a thousand was rejected.
+func BenchmarkSearchIndexes(b *testing.B) {
+	const orders = 1_000_000
+	url := copyTemplate(b, servers.NewPostgres(b))
+	store := open(b, postgres.Config{URL: url})
+	conn, err := pgx.Connect(b.Context(), url)
+	must(b, err)
+	defer conn.Close(b.Context())
+	_, err = conn.Exec(b.Context(), "SELECT penstock_add_week(week) FROM generate_series(9001, 9008) AS week")
+	must(b, err)
+	_, err = conn.Exec(b.Context(), `INSERT INTO orders SELECT 9001 + n % 8, 'o-' || n, n % 5000, 'm1', 'app-' || n % 40,
+			'a-' || CASE n % 2 WHEN 0 THEN 'hot' ELSE (n % 2000)::text END, 'x', 'u-' || n / 3, 1, 100, 'CNY',
+			CASE WHEN n % 100 = 7 THEN 'pending_payment' WHEN n % 1000 = 8 THEN 'rejected' WHEN n % 20 = 9 THEN 'cancelled' ELSE 'paid' END,
+			'', 'sold', date_trunc('second', now() - n * '1 ms'::interval), now(), now(), NULL, n % 16, 1, 1, 0, 0, 'r-' || n, '', now()
+		FROM generate_series(1, $1::int) AS n`, orders)
+	must(b, err)
+	for _, way := range []struct {
+		name  string
+		query seckill.OrderQuery
+	}{
+		{"user", seckill.OrderQuery{User: "u-7"}},
+		{"request", seckill.OrderQuery{Request: "r-77"}},
+		{"caller", seckill.OrderQuery{Caller: "app-7"}},
+		{"activity", seckill.OrderQuery{Activity: "a-hot"}},
+		{"small-activity", seckill.OrderQuery{Activity: "a-77"}},
+		{"caller-and-activity", seckill.OrderQuery{Activity: "a-hot", Caller: "app-6"}},
+		{"pending", seckill.OrderQuery{State: seckill.OrderPending}},
+		{"rejected", seckill.OrderQuery{State: seckill.OrderRejected}},
+		{"paid", seckill.OrderQuery{State: seckill.OrderPaid}},
+		{"all", seckill.OrderQuery{}},
+		{"merchant", seckill.OrderQuery{Merchant: "m1", Activities: []seckill.ActivityID{"a-hot", "a-1", "a-3", "a-5", "a-77"}}},
+	} {
+		b.Run("by="+way.name, func(b *testing.B) {
+			way.query.Limit = 51
+			for b.Loop() {
+				got, err := store.SearchOrders(b.Context(), way.query)
+				if err != nil || len(got) == 0 {
+					b.Fatalf("%d orders, %v", len(got), err)
+				}
+			}
 		})
 	}
 }

@@ -113,10 +113,7 @@ func (s *Store) query(ctx context.Context, what string, fn func(ctx context.Cont
 // readSnapshot runs the statements that fn queues on one consistent state.
 func (s *Store) readSnapshot(ctx context.Context, what string, fn func(p *pipe)) error {
 	return s.read(ctx, what, func(ctx context.Context, p *pipe) error {
-		p.exec(beginRead)
-		fn(p)
-		p.exec(commit)
-		return errors.Join(p.flush(ctx), p.rollback(ctx))
+		return p.atOneMoment(ctx, func() error { fn(p); return nil })
 	})
 }
 

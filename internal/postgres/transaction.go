@@ -139,6 +139,20 @@ func (p *pipe) rollback(ctx context.Context) error {
 	return err
 }
 
+// atOneMoment reads what fn queues at one moment. fn may flush in between.
+func (p *pipe) atOneMoment(ctx context.Context, fn func() error) error {
+	p.exec(beginRead)
+	err := fn()
+	if err == nil {
+		p.exec(commit)
+		err = p.flush(ctx)
+	}
+	if err != nil {
+		p.batch = new(pgx.Batch)
+	}
+	return errors.Join(err, p.rollback(ctx))
+}
+
 // transaction is a write in progress. Statements that are still queued when its function returns
 // are sent with the commit, in one round trip.
 type transaction struct {
