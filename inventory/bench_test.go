@@ -113,6 +113,39 @@ func (h *holdBench) given(calls []*inventory.HoldCall) {
 	}
 }
 
+// BenchmarkConfirm marks holds whose orders exist, some hundreds in a call, as a worker does: each
+// call has the holds of eight rounds. It reports the same as BenchmarkHold.
+func BenchmarkConfirm(b *testing.B) {
+	const rounds, claims = 8, 64
+	addr := os.Getenv("INVENTORY_REDIS")
+	if addr == "" {
+		addr = servers.Redis(b).Addr
+	}
+	cpu := stocktest.RedisCPU(b, addr)
+	bench := newHoldBench(b, addr, 1, 1)
+	var all [][]inventory.Hold
+	for range (b.N + rounds*claims - 1) / (rounds * claims) {
+		var holds []inventory.Hold
+		for _, calls := range bench.prepare(rounds, claims) {
+			bench.stock.Hold(b.Context(), calls)
+			bench.given(calls)
+			for _, claim := range calls[0].Claims {
+				claim.Seq = calls[0].Seq
+				holds = append(holds, claim.Hold)
+			}
+		}
+		all = append(all, holds)
+	}
+	b.ReportAllocs()
+	before := cpu()
+	b.ResetTimer()
+	for _, holds := range all {
+		no(b, "confirm", bench.stock.Confirm(b.Context(), bench.refs[0], holds))
+	}
+	b.StopTimer()
+	b.ReportMetric(float64((cpu()-before).Nanoseconds())/1e3/float64(len(all)*rounds*claims), "redis-µs/hold")
+}
+
 // BenchmarkSoldOut measures a refusal from memory, among 100,000 names.
 func BenchmarkSoldOut(b *testing.B) {
 	h := newHoldBench(b, miniredis.RunT(b).Addr(), 1, 1)

@@ -323,7 +323,7 @@ func TestARoundIsOneRun(t *testing.T) {
 	s.Hold(t.Context(), first) // Redis learns the script
 	runs.Store(0)
 	calls := roundOf(refs, "o1")
-	calls[4].Claims = append(calls[4].Claims, Claim{Hold: Hold{shelf + 1, unit("o2").ID, "o2", 3}})
+	calls[4].Claims = append(calls[4].Claims, Claim{Hold: Hold{Item: shelf + 1, ID: unit("o2").ID, Buyer: "o2", Quantity: 3}})
 	s.Hold(t.Context(), calls)
 	for shard, want := range []error{nil, ErrEpoch, ErrEpoch, ErrLost, nil} {
 		if err := calls[shard].Err; !errors.Is(err, want) {
@@ -444,7 +444,7 @@ func TestARefusedRoundChangedNothing(t *testing.T) {
 // Values that all claims of a call share are sent once, the others in columns.
 func TestClaimArguments(t *testing.T) {
 	claim := func(item ItemID, buyer string, quantity, limit, orders int) Claim {
-		return Claim{Hold{item, "head-" + buyer + "0123456789abcdef", buyer, quantity}, limit, orders}
+		return Claim{Hold{item, "head-" + buyer + "0123456789abcdef", buyer, quantity, 0}, limit, orders}
 	}
 	for _, c := range []struct {
 		in   []Claim

@@ -45,6 +45,7 @@ func (a *arguments) confirm(holds []Hold) {
 	a.common(oneItem, int64(first.Item))
 	a.common(oneQuantity, int64(first.Quantity))
 	a.digests(holds)
+	a.runs(holds)
 	for i := range holds {
 		a.head(&holds[i])
 	}
@@ -61,6 +62,21 @@ func (a *arguments) confirm(holds []Hold) {
 			a.number(int64(holds[i].Quantity))
 		}
 	}
+}
+
+// runs appends the lengths and seqs of runs of holds that were taken together.
+func (a *arguments) runs(holds []Hold) {
+	from := len(a.buf)
+	for first := 0; first < len(holds); {
+		h, next := &holds[first], first+1
+		for next < len(holds) && holds[next].Seq == h.Seq && holds[next].Quantity == h.Quantity {
+			next++
+		}
+		a.buf = append(strconv.AppendInt(a.buf, int64(next-first), 10), ' ')
+		a.buf = append(strconv.AppendUint(a.buf, h.Seq, 10), ' ')
+		first = next
+	}
+	a.mark(from)
 }
 
 // Settle ends holds. A hold that the shard forgot leaves a marker. If it is void, it gives nothing

@@ -103,7 +103,7 @@ type findIn struct {
 // Find returns the hold with this id in the shard; its state is None if there is none.
 func (s *Stock) Find(ctx context.Context, ref Ref, item ItemID, id string) (Entry, error) {
 	in := findIn{item, id}
-	if err := errors.Join(ref.Validate(), Hold{item, id, "", 1}.Validate()); err != nil {
+	if err := errors.Join(ref.Validate(), Hold{Item: item, ID: id, Quantity: 1}.Validate()); err != nil {
 		return Entry{}, err
 	}
 	v, err := s.viewOf(ref)

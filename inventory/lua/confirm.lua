@@ -6,6 +6,8 @@
 -- ARGV[8]  the item of every hold, '' if they differ
 -- ARGV[9]  the quantity of every hold, '' if they differ
 -- ARGV[10] the digests of all names, 12 hexadecimal digits each, joined
+-- ARGV[11] runs of holds that were taken by one write with the same quantity, as the number of holds
+--   and the write's seq (0 if it isn't known), with a ' ' behind each
 -- then columns: heads; bodies; then, only where they differ: items; quantities
 --
 -- Reply: {OK, seq, length of log}
@@ -17,10 +19,10 @@
 --   A hold of an unknown item is skipped: the item was forgotten, or the audit will report it.
 --
 -- Cost: HMGET shard, twice; then as needed HSET shard, RPUSH log; one more HMGET if a hold isn't
--- the buyer's only one, or is no longer fresh. O(holds of the call). As in hold.lua, the loop calls
--- no Lua function for the most frequent case.
+-- the buyer's only one, is no longer fresh, or was touched after the seq that the caller knows.
+-- O(holds of the call). As in hold.lua, the loop calls no function for the most frequent case.
 local n = tonumber(ARGV[6])
-local heads, bodies = 10, 10 + n
+local heads, bodies = 11, 11 + n
 local found = lookup(heads, bodies)
 local s, no = begin(found)
 if no then
@@ -63,34 +65,38 @@ local function confirm(i, value, body)
   return added(s, names, value, 'O', quantity, body, i), bought(body)
 end
 
--- Most holds are fresh and the buyer's only one. So all holds are counted first, and the exceptions
+-- Most holds are fresh, the buyer's only one, and were not touched again. So their values are known,
+-- and a comparison of such texts is one of addresses. All holds are counted first, and the exceptions
 -- are subtracted again.
 s.ordered = s.ordered + tonumber(ARGV[7])
-for i = 1, n do
-  local head, body = ARGV[heads + i], ARGV[bodies + i]
-  local value = written[head] or found[5 + i]
-  local held, tail
-  if value then
-    held, tail = string.match(value, '^F(%d+) %d+;()')
-  end
-  local new
-  if held and string.sub(value, tail) == body then
-    s.fresh = s.fresh - tonumber(held)
-    new = 'O' .. string.sub(value, 2)
-  else
-    local counts
-    new, counts = confirm(i, value, body)
-    local counted = bought(body)
-    if (counts or false) ~= (counted or false) then
-      local digest = tonumber(string.sub(ARGV[10], 12 * i - 11, 12 * i), 16)
-      s.ordered = (s.ordered + (counts and digest or -digest)) % MODULUS
+local last = 0
+for count, seq in string.gmatch(ARGV[11], '(%d+) (%d+) ') do
+  local _, quantity = asked(last + 1)
+  local behind = quantity .. ' ' .. seq .. ';'
+  local units, start, ordered = tonumber(quantity), 'F' .. behind, 'O' .. behind
+  for i = last + 1, last + tonumber(count) do
+    local head, body = ARGV[heads + i], ARGV[bodies + i]
+    local value = written[head] or found[5 + i]
+    local new
+    if value == start .. body then
+      s.fresh = s.fresh - units
+      new = ordered .. body
+    else
+      local counts
+      new, counts = confirm(i, value, body)
+      local counted = bought(body)
+      if (counts or false) ~= (counted or false) then
+        local digest = tonumber(string.sub(ARGV[10], 12 * i - 11, 12 * i), 16)
+        s.ordered = (s.ordered + (counts and digest or -digest)) % MODULUS
+      end
+    end
+    if new then
+      written[head] = new
+      fields[m + 1], fields[m + 2] = head, new
+      m = m + 2
     end
   end
-  if new then
-    written[head] = new
-    fields[m + 1], fields[m + 2] = head, new
-    m = m + 2
-  end
+  last = last + tonumber(count)
 end
 s.ordered = s.ordered % MODULUS
 call('HSET', SHARD, fields)

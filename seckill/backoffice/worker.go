@@ -544,7 +544,9 @@ func (t *Teller) tell(ctx context.Context, accepted []seckill.Acceptance) {
 			t.report(ctx, a)
 		}
 		if units := a.Order.Units; units == seckill.UnitsOpen || units == seckill.UnitsParked {
-			holds.add(a.Ref, a.Order.Hold())
+			hold := a.Order.Hold()
+			hold.Seq = a.Order.Grant.Seq
+			holds.add(a.Ref, hold)
 		}
 	}
 	var why error

@@ -421,7 +421,12 @@ var scriptMutants = []mutant{
 	},
 	{
 		"confirm-fresh (Lua)", "a confirmed hold is undecided no more",
-		[]patch{{"inventory/lua/confirm.lua", "    s.fresh = s.fresh - tonumber(held)\n    new = ", "    new = "}},
+		[]patch{{"inventory/lua/confirm.lua", "      s.fresh = s.fresh - units\n", ""}},
+		conformance,
+	},
+	{
+		"confirm-touched (Lua)", "also one that was touched again",
+		[]patch{{"inventory/lua/confirm.lua", "    s.fresh = s.fresh - tonumber(held)\n", ""}},
 		conformance,
 	},
 	{

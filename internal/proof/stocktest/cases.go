@@ -195,6 +195,23 @@ var cases = []struct {
 			s.levels(2, 0, 1, 0)
 		}
 	}},
+	{"confirm is told when holds were taken, and needs not be told right", func(s *session) {
+		s.open(20)
+		seqs := []uint64{s.hold("o1", "u1", 2, 0, inventory.Held), s.hold("o2", "u2", 3, 0, inventory.Held), s.hold("o3", "u3", 1, 0, inventory.Held)}
+		s.hold("o4", "u4", 1, 0, inventory.Held)
+		s.hold("o3", "u3", 1, 0, inventory.HeldAgain) // touched: another value than the one of its seq
+		right := s.named("o1", "u1", 2)
+		right.Seq = seqs[0]
+		s.no(s.Confirm(s.Context(), s.ref, []inventory.Hold{right}))
+		s.levels(13, 7, 0, 5)
+		late, touched, unknown := s.named("o2", "u2", 3), s.named("o3", "u3", 1), s.named("o4", "u4", 1)
+		late.Seq, touched.Seq = seqs[0], seqs[2]
+		for range 2 {
+			s.no(s.Confirm(s.Context(), s.ref, []inventory.Hold{late, touched, right, unknown}))
+			s.levels(13, 7, 0, 0)
+			s.digests([]inventory.Hold{right, late, touched, unknown}, nil)
+		}
+	}},
 	{"the digests follow which holds are ordered and sold", followDigests},
 	{"one call may name a hold and a buyer twice", func(s *session) {
 		s.open(9)

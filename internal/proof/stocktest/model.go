@@ -353,6 +353,7 @@ func (m *Model) Confirm(_ context.Context, ref inventory.Ref, holds []inventory.
 			h.State = inventory.Ordered
 		case h == nil && i != nil:
 			i.available -= int64(want.Quantity)
+			want.Seq = 0 // the shard doesn't keep it
 			s.add(inventory.Entry{Hold: want, State: inventory.Ordered}, s.seq)
 		}
 	}

@@ -183,7 +183,11 @@ func (d *duel) find(t *rapid.T) {
 
 func (d *duel) confirm(t *rapid.T) {
 	tested, model, ref := d.pick(t)
-	holds := rapid.SliceOfN(rapid.Custom(drawHold), 0, 4).Draw(t, "holds")
+	holds := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) inventory.Hold {
+		h := drawHold(t)
+		h.Seq = rapid.Uint64Range(0, 16).Draw(t, "seq") // right, wrong or not known: it must not matter
+		return h
+	}), 0, 4).Draw(t, "holds")
 	d.same("confirm", nil, tested.Confirm(d.ctx, ref, holds), nil, model.Confirm(d.ctx, ref, holds))
 }
 
