@@ -92,8 +92,8 @@ func fnv64(s string) uint64 {
 
 // Hold is a claim to units of an item. ID is its name: the order's id, or a withdrawal's. Buyer is
 // the buyer for whom it is held. It is "" for a withdrawal by the shop, which counts against no
-// limit. Seq is the shard's seq after the hold was taken, if it is known: Confirm is faster with it.
-// It changes no result, also if it is wrong.
+// limit. Seq is the shard's seq after the hold was taken, if it is known: Confirm is faster with
+// it. It changes no result, even if it is wrong.
 type Hold struct {
 	Item     ItemID
 	ID       string

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // Open returns a Stock on the Redis that cfg names. The Stock watches nothing yet. Open waits
@@ -186,7 +188,7 @@ func (s *Stock) attend(ctx context.Context, first chan<- error) {
 		if err := s.checkOwner(ctx, client); err != nil {
 			s.emit(event{kind: eventForeign, err: err}) // if there is no room for the event, the next look sends it
 		}
-		if !wait(ctx, attendPause) {
+		if !wait.For(ctx, attendPause) {
 			return
 		}
 	}
@@ -226,7 +228,7 @@ func (s *Stock) connect(ctx context.Context, first chan<- error) rueidis.Client 
 		case first <- err:
 		default:
 		}
-		if !wait(ctx, pause) {
+		if !wait.For(ctx, pause) {
 			return nil
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // Watch makes the Stock follow the shards in refs, and no others. A ref that is watched already
@@ -126,7 +128,7 @@ func (s *Stock) Seen(shard ShardID, item ItemID) (sighting Sighting, ok bool) {
 // poll looks at the views that were silent, and repeats the events that found no room. It looks at
 // each view twice within cfg.Poll, so no view is older than one and a half times cfg.Poll.
 func (s *Stock) poll(ctx context.Context) {
-	tick := time.NewTicker(s.cfg.Poll / 2)
+	tick := wait.NewTicker(s.cfg.Poll / 2)
 	defer tick.Stop()
 	var looking sync.WaitGroup
 	defer looking.Wait()
@@ -136,6 +138,7 @@ func (s *Stock) poll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			tick.Next()
 		}
 		now := s.now()
 		silent := make(map[int][]*view)
@@ -238,7 +241,7 @@ func (s *Stock) listen(ctx context.Context, client rueidis.Client, ready chan<- 
 			pause = firstPause
 		}
 		s.cfg.Logger.Warn("crossings are not heard, so the poll has to find them", "channel", s.channel, "again_in", pause, "err", err)
-		if !wait(ctx, pause) {
+		if !wait.For(ctx, pause) {
 			return
 		}
 	}
@@ -249,18 +252,6 @@ const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 2 * time.Second
 )
-
-// wait pauses for a while, and reports whether ctx is still alive.
-func wait(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
 
 // heard takes a message from the channel. It runs on the connection's reading goroutine and must
 // not block.

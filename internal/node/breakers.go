@@ -13,6 +13,7 @@ import (
 	"github.com/penstock/penstock/degrade"
 	"github.com/penstock/penstock/gateway/admin"
 	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
@@ -123,7 +124,7 @@ var (
 // run reports calls and records in flight to the breakers, until ctx ends. Kafka's breaker gets
 // reports only while buyers come. Without buyers it would refuse nothing, so it need not open.
 func (b *breakers) run(ctx context.Context, queue *kafka.Queue, buyers bool) {
-	tick := time.NewTicker(lookEvery)
+	tick := wait.NewTicker(lookEvery)
 	defer tick.Stop()
 	var seen acknowledgements
 	for {
@@ -131,6 +132,7 @@ func (b *breakers) run(ctx context.Context, queue *kafka.Queue, buyers bool) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
+			tick.Next()
 			if buyers {
 				partitions := queue.Partitions()
 				err, busy := seen.judge(queue.Stats(), partitions)

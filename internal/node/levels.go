@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/seckill/desk"
 )
 
@@ -20,7 +21,7 @@ func (n *Node) findLevel(ctx context.Context) {
 	began := time.Now()
 	var line lineDelay
 	processor, selling := newShortage(), new(sellingSince)
-	tick := time.NewTicker(lookAtSignals)
+	tick := wait.NewTicker(lookAtSignals)
 	defer tick.Stop()
 	var found degrade.Level
 	for {
@@ -28,6 +29,7 @@ func (n *Node) findLevel(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
+			tick.Next()
 			signals := degrade.Signals{
 				QueueDelay: line.look(n.sale.Desk.Lines(), now), Lag: -1, Open: slices.Sorted(maps.Keys(n.breakers.disturbed())),
 			}
@@ -122,7 +124,7 @@ func (l *lineDelay) lane(lane int, s *desk.LineStats, now time.Time) time.Durati
 
 // whileNotHeld runs a job of a tier while the level allows it, until ctx ends.
 func (n *Node) whileNotHeld(ctx context.Context, tier degrade.Tier, run func(context.Context)) {
-	tick := time.NewTicker(lookAtSignals)
+	tick := wait.NewTicker(lookAtSignals)
 	defer tick.Stop()
 	var stop context.CancelFunc
 	done := make(chan struct{})
@@ -142,6 +144,7 @@ func (n *Node) whileNotHeld(ctx context.Context, tier degrade.Tier, run func(con
 		}
 		select {
 		case <-tick.C:
+			tick.Next()
 		case <-ctx.Done():
 			if stop != nil {
 				stop()

@@ -9,6 +9,7 @@ import (
 	"github.com/penstock/penstock/gateway"
 	"github.com/penstock/penstock/internal/live"
 	"github.com/penstock/penstock/internal/timing"
+	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -58,7 +59,7 @@ const liveTick = 500 * time.Millisecond
 // runLive sends a snapshot each second until ctx ends, and then ends all watchers.
 func (n *Node) runLive(ctx context.Context) {
 	defer n.live.hub.Close()
-	tick := time.NewTicker(liveTick)
+	tick := wait.NewTicker(liveTick)
 	defer tick.Stop()
 	for whole := true; ; whole = !whole {
 		if whole {
@@ -69,6 +70,7 @@ func (n *Node) runLive(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			tick.Next()
 		}
 	}
 }

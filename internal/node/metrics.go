@@ -11,6 +11,7 @@ import (
 	"github.com/penstock/penstock/internal/batch"
 	"github.com/penstock/penstock/internal/live"
 	"github.com/penstock/penstock/internal/timing"
+	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill/backoffice"
 )
@@ -100,7 +101,7 @@ const (
 
 // observe reads lags until ctx ends.
 func (n *Node) observe(ctx context.Context) {
-	tick := time.NewTicker(observeEvery)
+	tick := wait.NewTicker(observeEvery)
 	defer tick.Stop()
 	for i := 0; ; i++ {
 		n.observeOnce(ctx)
@@ -111,6 +112,7 @@ func (n *Node) observe(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			tick.Next()
 		}
 	}
 }

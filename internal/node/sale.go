@@ -11,6 +11,7 @@ import (
 	"github.com/penstock/penstock/degrade"
 	"github.com/penstock/penstock/internal/timing"
 	"github.com/penstock/penstock/internal/trace"
+	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 	"github.com/penstock/penstock/seckill/backoffice"
@@ -257,7 +258,7 @@ func (s *Sale) Rows() []seckill.ShardRow {
 // answered with an epoch that this process doesn't know.
 func (s *Sale) RunFollow(ctx context.Context) {
 	s.followed.Set(time.Now()) // the servers may have been open for a while
-	tick := time.NewTicker(s.cfg.Tick)
+	tick := wait.NewTicker(s.cfg.Tick)
 	defer tick.Stop()
 	for {
 		if err := s.Follow(ctx); ctx.Err() == nil {
@@ -267,6 +268,7 @@ func (s *Sale) RunFollow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			tick.Next()
 		case <-s.Desk.Behind():
 		case <-s.signals.changed:
 		}

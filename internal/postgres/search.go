@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// A lookup is the way to one kind of order by an index: the values that are looked up, and the
+// lookup is the way to one kind of order by an index: the values that are looked up, and the
 // condition on an order.
 type lookup struct{ values, condition string }
 
@@ -39,7 +39,7 @@ func (l lookup) text() string {
 
 // The orders of an activity are found by their callers, and those of a caller by their activities:
 // one index serves both, and an order is added to it once. These list the groups that have orders.
-// Each next one is found by one look at the index, however many orders are between.
+// Each next one is found by one look at the index, for any number of orders in between.
 const (
 	callersOf = `SELECT v.value, g.caller FROM unnest($2::text[]) AS v (value) CROSS JOIN LATERAL (
 			WITH RECURSIVE g (caller) AS (
@@ -95,12 +95,15 @@ func (s *Store) SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]secki
 	return out[:min(len(out), max(q.Limit, 0))], nil
 }
 
-// inIndexOrder makes the server read an index in its order and stop at the limit. A new partition has
-// no statistics, so the server would expect a single order there, and sort them all.
+// inIndexOrder makes the server read an index in its order and stop at the limit. A new partition
+// has no statistics, so the server would expect a single order there, and sort them all.
 const inIndexOrder = "SET LOCAL enable_sort = off"
 
+// looking queues a lookup. more are the arguments that only some lookups have.
+type looking func(l lookup, values []string, more ...any)
+
 // queueSearch looks for the orders of a query by its index.
-func queueSearch(ctx context.Context, p *pipe, weeks []int32, q *seckill.OrderQuery, look func(lookup, []string, ...any)) error {
+func queueSearch(ctx context.Context, p *pipe, weeks []int32, q *seckill.OrderQuery, look looking) error {
 	switch index, values := q.Index(); index {
 	case seckill.OrdersByUser:
 		look(byUser, values)
@@ -124,7 +127,7 @@ func queueSearch(ctx context.Context, p *pipe, weeks []int32, q *seckill.OrderQu
 }
 
 // lookInGroups lists the groups of activity and caller with a statement, and looks into them.
-func lookInGroups(ctx context.Context, p *pipe, statement string, weeks []int32, values []string, look func(lookup, []string, ...any)) error {
+func lookInGroups(ctx context.Context, p *pipe, statement string, weeks []int32, values []string, look looking) error {
 	var activities, callers []string
 	p.each(func(rows pgx.Rows) error {
 		var activity, caller string

@@ -106,9 +106,9 @@ func BenchmarkSearch(b *testing.B) {
 	}
 }
 
-// BenchmarkSearchIndexes measures a search by each index among a million orders: half of them of one
-// activity, the rest of 2,000 others, in eight weeks, from 40 callers. One order in a hundred waits
-// for its payment, one in a thousand was rejected.
+// BenchmarkSearchIndexes measures a search by each index among a million orders: half of them of
+// one activity, the rest of 1,000 others, in eight weeks, from 40 callers. One order in a hundred
+// waits for its payment, one in a thousand was rejected.
 func BenchmarkSearchIndexes(b *testing.B) {
 	const orders = 1_000_000
 	url := copyTemplate(b, servers.NewPostgres(b))

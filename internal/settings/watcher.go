@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	mathrand "math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // Moment has the data that a part may need in addition to the document.
@@ -251,19 +252,19 @@ func (w *Watcher) leave(ctx context.Context) {
 }
 
 // pause is the time until the next look.
-func (w *Watcher) pause() time.Duration { return w.cfg.Poll - mathrand.N(w.cfg.Poll/5+1) }
+func (w *Watcher) pause() time.Duration { return wait.UntilBeat(w.cfg.Poll) }
 
 // untilDue returns the time until a document must be applied again; an hour if none must.
 func (w *Watcher) untilDue() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now, wait := time.Now().Add(w.offset), time.Hour
+	now, left := time.Now().Add(w.offset), time.Hour
 	for _, at := range w.next {
 		if !at.IsZero() {
-			wait = min(wait, at.Sub(now))
+			left = min(left, at.Sub(now))
 		}
 	}
-	return max(wait, 0)
+	return max(left, 0)
 }
 
 // look asks the database, applies new versions, and reports that at once.

@@ -1,12 +1,3 @@
-// Package wait is the one way to wait, to back off, and to close things that have calls in
-// progress.
-//
-//	pause := wait.Backoff{First: 20 * time.Millisecond, Longest: 2 * time.Second}
-//	for try() != nil && pause.Wait(ctx) {
-//	}
-//
-// It promises that every wait ends with its context, and that a back-off has jitter: processes that
-// failed together do not try again together. It does not count attempts and never gives up.
 package wait
 
 import (
@@ -57,6 +48,7 @@ func Woken(ctx context.Context, c <-chan struct{}) bool {
 type Backoff struct {
 	First   time.Duration // not 0
 	Longest time.Duration // at least First
+	OnBeat  bool          // each pause ends on a beat of that time, see UntilBeat, and not by chance
 
 	next time.Duration
 }
@@ -68,6 +60,9 @@ func (b *Backoff) Wait(ctx context.Context) bool { return For(ctx, b.Next()) }
 func (b *Backoff) Next() time.Duration {
 	d := max(b.next, b.First)
 	b.next = min(2*d, b.Longest)
+	if b.OnBeat {
+		return UntilBeat(d)
+	}
 	// The clock's nanoseconds are random enough, because no two processes read the same value. In
 	// the simulator, which controls the time, they are the same for each run of a seed.
 	chance := rand.NewPCG(uint64(time.Now().UnixNano()), uint64(d)).Uint64()

@@ -6,8 +6,8 @@
 -- ARGV[8]  the item of every hold, '' if they differ
 -- ARGV[9]  the quantity of every hold, '' if they differ
 -- ARGV[10] the digests of all names, 12 hexadecimal digits each, joined
--- ARGV[11] runs of holds that were taken by one write with the same quantity, as the number of holds
---   and the write's seq (0 if it isn't known), with a ' ' behind each
+-- ARGV[11] runs of holds that were taken by one write with the same quantity, as the number of
+--   holds and the write's seq (0 if it isn't known), with a ' ' behind each
 -- then columns: heads; bodies; then, only where they differ: items; quantities
 --
 -- Reply: {OK, seq, length of log}
@@ -65,9 +65,9 @@ local function confirm(i, value, body)
   return added(s, names, value, 'O', quantity, body, i), bought(body)
 end
 
--- Most holds are fresh, the buyer's only one, and were not touched again. So their values are known,
--- and a comparison of such texts is one of addresses. All holds are counted first, and the exceptions
--- are subtracted again.
+-- Most holds are fresh, the buyer's only one, and were not touched again. So their values are
+-- known, and a comparison of such texts is one of addresses. All holds are counted first, and the
+-- exceptions are subtracted again.
 s.ordered = s.ordered + tonumber(ARGV[7])
 local last = 0
 for count, seq in string.gmatch(ARGV[11], '(%d+) (%d+) ') do

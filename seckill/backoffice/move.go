@@ -35,6 +35,7 @@ type Mover struct {
 
 	mu     sync.Mutex
 	wanted map[inventory.ItemID]map[inventory.ShardID]bool // guarded by mu: shards whose buyers got the answer busy
+	woken  chan struct{}                                   // has a value where wanted may have something
 
 	moves atomic.Int64
 	moved atomic.Int64
@@ -52,7 +53,7 @@ func NewMover(cfg seckill.Config, stock seckill.Stock, store seckill.StockStore,
 	spread func() []seckill.Offer, log *slog.Logger) *Mover {
 	return &Mover{
 		cfg: cfg, stock: stock, store: store, owner: owner, spread: spread, log: log, began: time.Now().UnixNano(),
-		wanted: make(map[inventory.ItemID]map[inventory.ShardID]bool),
+		wanted: make(map[inventory.ItemID]map[inventory.ShardID]bool), woken: make(chan struct{}, 1),
 	}
 }
 
@@ -71,12 +72,16 @@ func (m *Mover) Wanted(shard inventory.ShardID, item inventory.ItemID) {
 	}
 	if on != nil {
 		on[shard] = true
+		select {
+		case m.woken <- struct{}{}:
+		default:
+		}
 	}
 }
 
 // Run works until ctx ends.
 func (m *Mover) Run(ctx context.Context) {
-	for wait.For(ctx, moveEvery) {
+	for wait.Woken(ctx, m.woken) && wait.For(ctx, moveEvery) {
 		m.Step(ctx)
 	}
 }

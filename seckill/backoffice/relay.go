@@ -72,7 +72,7 @@ const (
 
 // Run works until ctx ends.
 func (r *Relay) Run(ctx context.Context) {
-	pause, idle := newBackoff(), wait.Backoff{First: relayPause, Longest: longestRelayPause}
+	pause, idle := newBackoff(), wait.Backoff{First: relayPause, Longest: longestRelayPause, OnBeat: true}
 	for ctx.Err() == nil {
 		before := r.delivered.Load()
 		if !r.stuck.attempt(ctx, r.Step(ctx), pause) {
@@ -245,5 +245,5 @@ func newBackoff() *wait.Backoff {
 // idlePause returns the pauses for a part that finds nothing to do: one tick at first, up to four
 // ticks later. Most of an idle process's cost is its queries to the database.
 func idlePause(cfg seckill.Config) *wait.Backoff {
-	return &wait.Backoff{First: cfg.Tick, Longest: 4 * cfg.Tick}
+	return &wait.Backoff{First: cfg.Tick, Longest: 4 * cfg.Tick, OnBeat: true}
 }

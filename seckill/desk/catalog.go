@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/batch"
+	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
@@ -28,13 +29,14 @@ func (d *Desk) Install(kept *seckill.Catalog) {
 // Run refreshes the catalog at every tick until ctx ends. While the store can't be reached, the
 // last catalog stays in force.
 func (d *Desk) Run(ctx context.Context) {
-	tick := time.NewTicker(d.cfg.Tick)
+	tick := wait.NewTicker(d.cfg.Tick)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			tick.Next()
 		}
 		err := d.Refresh(ctx)
 		if ctx.Err() != nil || d.failing.Swap(err != nil) == (err != nil) {

@@ -195,9 +195,11 @@ var cases = []struct {
 			s.levels(2, 0, 1, 0)
 		}
 	}},
-	{"confirm is told when holds were taken, and needs not be told right", func(s *session) {
+	{"confirm is told when holds were taken, and need not be told right", func(s *session) {
 		s.open(20)
-		seqs := []uint64{s.hold("o1", "u1", 2, 0, inventory.Held), s.hold("o2", "u2", 3, 0, inventory.Held), s.hold("o3", "u3", 1, 0, inventory.Held)}
+		seqs := []uint64{
+			s.hold("o1", "u1", 2, 0, inventory.Held), s.hold("o2", "u2", 3, 0, inventory.Held), s.hold("o3", "u3", 1, 0, inventory.Held),
+		}
 		s.hold("o4", "u4", 1, 0, inventory.Held)
 		s.hold("o3", "u3", 1, 0, inventory.HeldAgain) // touched: another value than the one of its seq
 		right := s.named("o1", "u1", 2)

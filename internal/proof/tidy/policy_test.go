@@ -67,11 +67,11 @@ var arrows = map[string]arrow{
 	},
 	"internal/trace":    {why: "spans of what was traced; what the parts are is unknown here"},
 	"internal/wait":     {why: "how to wait and to back off knows nothing of what is waited for"},
-	"internal/settings": {may: []string{"internal/atomicfile"}, why: "versioned documents; what they mean is known to the parts that apply them"},
+	"internal/settings": {may: []string{"internal/atomicfile", "internal/wait"}, why: "versioned documents; what they mean is known to the parts that apply them"},
 	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
 	"loadtest":          {why: "a black box: it trusts nothing of ours, or its verdict would be ours"},
 	"inventory": {
-		may: []string{"internal/batch", "internal/timing"},
+		may: []string{"internal/batch", "internal/timing", "internal/wait"},
 		why: "holds are names and numbers; what they are for is unknown here, so Redis can be rebuilt and proven alone",
 	},
 	"limiter": {may: []string{"internal/field"}, why: "the owner of a bucket is a string, and the cluster's buckets are behind its Pool"},
@@ -84,7 +84,7 @@ var arrows = map[string]arrow{
 		why: "the sale declares the seams Stock, Queue and Store, and imports no adapter",
 	},
 	"seckill/desk": {
-		may: []string{"seckill", "internal/batch", "internal/list", "internal/timing", "internal/trace", "inventory"},
+		may: []string{"seckill", "internal/batch", "internal/list", "internal/timing", "internal/trace", "internal/wait", "inventory"},
 		why: "what people ask for, on the seams; it knows neither adapters nor what works by itself",
 	},
 	"seckill/backoffice": {
@@ -265,6 +265,8 @@ var stateExempt = map[exempt]string{
 
 	{"cmd/penstock", "release"}: "set by the linker, which knows no constants; nothing else changes it",
 	{"cmd/penstock", "commit"}:  "the same",
+
+	{"internal/wait", "phase"}: "drawn once, so that two processes differ, and never changed",
 
 	{"gateway/problem", "byCode"}: "an index of the catalogue, made of it once and never changed",
 }
