@@ -2,7 +2,6 @@ package live
 
 import (
 	"cmp"
-	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -388,31 +387,15 @@ func (m *Merger) describe(a *Activity, in *Input, items map[string]*FrameItem) {
 	}
 	a.Name, a.Merchant, a.State, a.StartsAt, a.EndsAt = sale.Name, sale.Merchant, sale.State, sale.StartsAt, sale.EndsAt
 	stock := in.Ledgers[a.Activity]
-	add := func(sku string, accepted float64) {
-		item, known := sale.Item(sku)
-		if !known || len(a.Items) == MaxItems {
-			return
+	for _, h := range m.hottest(a.Activity, sale.Item, items, stock.Items) {
+		item := h.item
+		if now := items[h.sku]; now != nil {
+			item.Accepted = rounded(now.Accepted)
 		}
-		item.Accepted = rounded(accepted)
-		if ledger, read := stock.Items[sku]; read {
+		if ledger, read := stock.Items[h.sku]; read {
 			item.Ledger = ledger
 		}
 		a.Items = append(a.Items, item)
-	}
-	heat := m.heatOf(a.Activity).items
-	listed := make(map[string]bool)
-	for _, skus := range []iter.Seq[string]{maps.Keys(heat), maps.Keys(items), maps.Keys(stock.Items)} {
-		for sku := range skus {
-			listed[sku] = true
-		}
-	}
-	hottest := slices.SortedFunc(maps.Keys(listed), func(a, b string) int { return hotter(heat[a], heat[b], a, b) })
-	for _, sku := range hottest {
-		accepted := 0.0
-		if item := items[sku]; item != nil {
-			accepted = item.Accepted
-		}
-		add(sku, accepted)
 	}
 	a.MoreItems = max(0, sale.Items-len(a.Items))
 	if stock.All == nil {
@@ -420,6 +403,50 @@ func (m *Merger) describe(a *Activity, in *Input, items map[string]*FrameItem) {
 	}
 	a.Ledger = *stock.All
 	a.SoldOutIn = m.soldOutIn(a)
+}
+
+// hot is an item with its heat.
+type hot struct {
+	sku  string
+	heat float64
+	item Item
+}
+
+// hottest returns the hottest known items of an activity, at most MaxItems, hottest first. There may
+// be as many candidates as the activity has items, and each node looks for the hottest twice a
+// second, so they aren't sorted.
+func (m *Merger) hottest(activity string, find func(sku string) (Item, bool), items map[string]*FrameItem, ledgers map[string]Ledger) []hot {
+	found := make([]hot, 0, MaxItems+1)
+	consider := func(sku string, heat float64) {
+		if len(found) == MaxItems && heat < found[MaxItems-1].heat {
+			return
+		}
+		at, _ := slices.BinarySearchFunc(found, sku, func(h hot, sku string) int { return hotter(h.heat, heat, h.sku, sku) })
+		if at == MaxItems {
+			return
+		}
+		item, known := find(sku)
+		if !known {
+			return
+		}
+		found = slices.Insert(found, at, hot{sku, heat, item})
+		found = found[:min(len(found), MaxItems)]
+	}
+	heat := m.heatOf(activity).items
+	for sku, h := range heat {
+		consider(sku, h)
+	}
+	for sku := range items {
+		if _, warm := heat[sku]; !warm {
+			consider(sku, 0)
+		}
+	}
+	for sku := range ledgers {
+		if _, warm := heat[sku]; !warm && items[sku] == nil {
+			consider(sku, 0)
+		}
+	}
+	return found
 }
 
 // soldOutIn estimates, from the last minute, when no unit will be left.

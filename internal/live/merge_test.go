@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +228,45 @@ func TestMerge_Trends(t *testing.T) {
 	s = step(21, 0, 0)
 	if s.Queue.CatchUp == nil || *s.Queue.CatchUp != 0 || s.Activities[0].SoldOutIn != nil {
 		t.Errorf("nothing is left of either: %v, %v", s.Queue.CatchUp, s.Activities[0].SoldOutIn)
+	}
+}
+
+// TestMerger_Hottest compares the choice of items with sorting them all. Some are known only from
+// the traffic or from the stock, and some not to the catalog.
+func TestMerger_Hottest(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for round := range 200 {
+		m := &Merger{heat: map[string]*heat{"a": {items: make(map[string]float64)}}}
+		items, ledgers, all := make(map[string]*FrameItem), make(map[string]Ledger), make(map[string]bool)
+		for i := range random.IntN(4 * MaxItems) {
+			sku := fmt.Sprint("sku-", i)
+			if random.IntN(3) > 0 {
+				m.heat["a"].items[sku], all[sku] = float64(random.IntN(10)), true
+			}
+			if random.IntN(3) == 0 {
+				items[sku], all[sku] = new(FrameItem), true
+			}
+			if random.IntN(3) == 0 {
+				ledgers[sku], all[sku] = Ledger{}, true
+			}
+		}
+		find := func(sku string) (Item, bool) { return Item{SKU: sku}, !strings.HasSuffix(sku, "3") }
+		var want []string
+		for sku := range all {
+			if _, known := find(sku); known {
+				want = append(want, sku)
+			}
+		}
+		warmth := m.heat["a"].items
+		slices.SortFunc(want, func(a, b string) int { return hotter(warmth[a], warmth[b], a, b) })
+		want = want[:min(len(want), MaxItems)]
+		var got []string
+		for _, h := range m.hottest("a", find, items, ledgers) {
+			got = append(got, h.item.SKU)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("round %d: %q, want %q", round, got, want)
+		}
 	}
 }
 
