@@ -235,15 +235,19 @@ func (r *Rates) less(other *Rates) {
 // heat is the value by which the hottest items are sorted.
 func (r *Rates) heat() float64 { return r.Requests + r.Paid + r.Cancelled }
 
-// SortHottest puts the frame's activities, their items and the callers in order, the hottest first.
-func (f *Frame) SortHottest() {
+// KeepHottest puts the frame's activities, their items and the callers in order, the hottest first,
+// and leaves out all but MaxItems items of each activity: a node remembers no more of itself than
+// it tells others.
+func (f *Frame) KeepHottest() {
 	slices.SortFunc(f.Activities, func(a, b FrameActivity) int {
 		return hotter(a.Rates.heat(), b.Rates.heat(), a.Activity, b.Activity)
 	})
 	for i := range f.Activities {
-		slices.SortFunc(f.Activities[i].Items, func(a, b FrameItem) int {
+		items := f.Activities[i].Items
+		slices.SortFunc(items, func(a, b FrameItem) int {
 			return hotter(a.Accepted+a.SoldOut, b.Accepted+b.SoldOut, a.SKU, b.SKU)
 		})
+		f.Activities[i].Items = slices.Clone(items[:min(len(items), MaxItems)])
 	}
 	slices.SortFunc(f.Callers, func(a, b Caller) int { return hotter(a.Rates.heat(), b.Rates.heat(), a.Caller, b.Caller) })
 }

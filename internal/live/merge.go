@@ -412,10 +412,10 @@ type hot struct {
 	item Item
 }
 
-// hottest returns the hottest known items of an activity, at most MaxItems, hottest first. There may
-// be as many candidates as the activity has items, and each node looks for the hottest twice a
-// second, so they aren't sorted.
-func (m *Merger) hottest(activity string, find func(sku string) (Item, bool), items map[string]*FrameItem, ledgers map[string]Ledger) []hot {
+// hottest returns the hottest known items of an activity, at most MaxItems, hottest first. There
+// may be thousands of candidates, and each node looks twice a second, so they aren't sorted.
+func (m *Merger) hottest(activity string, find func(sku string) (Item, bool), items map[string]*FrameItem,
+	ledgers map[string]Ledger) []hot {
 	found := make([]hot, 0, MaxItems+1)
 	consider := func(sku string, heat float64) {
 		if len(found) == MaxItems && heat < found[MaxItems-1].heat {

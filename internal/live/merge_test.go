@@ -318,7 +318,7 @@ func TestFrame_IsBounded(t *testing.T) {
 		f.Servers = append(f.Servers, FrameServer{"kafka", fmt.Sprint("partition ", i), "degraded", strings.Repeat("ü", 1000)})
 		f.Symptoms = append(f.Symptoms, Symptom{KindWebhookFails, Warning, fmt.Sprint("hook-", i), strings.Repeat("ü", 1000)})
 	}
-	f.SortHottest()
+	f.KeepHottest()
 	text, err := f.Encode()
 	if err != nil || len(text) > MaxFrame {
 		t.Fatalf("%d bytes, %v", len(text), err)

@@ -54,7 +54,7 @@ func (n *Node) collectFrame(now time.Time) {
 	f := &live.Frame{Node: n.liveNode(c, span), All: live.NewRates()}
 	n.collectTraffic(f, span)
 	n.collectMoves(f, span)
-	f.SortHottest()
+	f.KeepHottest()
 	f.Node.Accepted = f.All.Accepted
 	n.collectLimits(f, now)
 	n.collectServers(f)
