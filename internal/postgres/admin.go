@@ -53,17 +53,57 @@ func (s *Store) FindChange(ctx context.Context, number int64) (seckill.Change, e
 	return found[0], nil
 }
 
+// byIndex makes the server find each row by an index, for the rest of the transaction. A table
+// without statistics seems to have few rows and few values, so the server would read and join whole
+// tables to find a few rows. Nor does it know how few rows changed since a version.
+const byIndex = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+	set_config('enable_mergejoin', 'off', true)`
+
+// withoutSort makes the server read an index in its order and stop at the limit, and add rows up
+// without an order, for the rest of the transaction. Where a table or a partition has no
+// statistics, the server would expect a single row, and sort them all.
+const withoutSort = "SET LOCAL enable_sort = off"
+
+// listByIndex is list for a query about whole activities, which joins large tables.
+func listByIndex[T any](ctx context.Context, s *Store, what string, scan func(pgx.Rows) (T, error), text string,
+	args ...any) ([]T, error) {
+	return listWith(ctx, s, what, func(p *pipe) {
+		p.takesLong(activityTime)
+		p.exec(byIndex)
+	}, scan, text, args...)
+}
+
+// listWith is list with settings of the transaction.
+func listWith[T any](ctx context.Context, s *Store, what string, set func(*pipe), scan func(pgx.Rows) (T, error), text string,
+	args ...any) ([]T, error) {
+	var out []T
+	err := s.readSnapshot(ctx, what, func(p *pipe) {
+		out = nil
+		set(p)
+		queueList(p, &out, scan, text, args...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// queueList queues a query; its rows are added to out at the next flush.
+func queueList[T any](p *pipe, out *[]T, scan func(pgx.Rows) (T, error), text string, args ...any) {
+	p.each(func(rows pgx.Rows) error {
+		one, err := scan(rows)
+		*out = append(*out, one)
+		return err
+	}, text, args...)
+}
+
 // list returns the rows of a query.
 func list[T any](ctx context.Context, s *Store, what string, scan func(pgx.Rows) (T, error), text string,
 	args ...any) ([]T, error) {
 	var out []T
 	err := s.read(ctx, what, func(ctx context.Context, p *pipe) error {
 		out = nil
-		p.each(func(rows pgx.Rows) error {
-			one, err := scan(rows)
-			out = append(out, one)
-			return err
-		}, text, args...)
+		queueList(p, &out, scan, text, args...)
 		return p.flush(ctx)
 	})
 	if err != nil {

@@ -43,7 +43,7 @@ func scanBook(rows pgx.Rows) (seckill.Book, error) {
 
 // ActivityBooks implements seckill.StockStore.
 func (s *Store) ActivityBooks(ctx context.Context, id seckill.ActivityID) ([]seckill.Book, error) {
-	return list(ctx, s, "read the books of activity "+string(id), scanBook, activityBooks, string(id))
+	return listByIndex(ctx, s, "read the books of activity "+string(id), scanBook, activityBooks, string(id))
 }
 
 // ShardBooks implements seckill.StockStore.

@@ -39,6 +39,9 @@ func (s *Store) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, b
 	c := &catalogReading{since: since}
 	if err := s.readSnapshot(ctx, what, func(p *pipe) {
 		p.takesLong(catalogTime)
+		if since.Number > 0 && since.Incarnation == now.Incarnation {
+			p.exec(byIndex) // mostly little has changed
+		}
 		c.queue(p)
 	}); err != nil {
 		return seckill.CatalogVersion{}, err

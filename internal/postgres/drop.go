@@ -12,20 +12,22 @@ import (
 
 // ended has the activities that closed before $1, or before $2 with a complete archive (no order
 // was made and nothing was paid since). They must be finished: no open or parked order, no row in
-// the outbox, and no refund due. A payment after the close is a refund due, so no further index is
-// needed to find it.
-const ended = `SELECT a.sale, a.id, (SELECT coalesce(sum(s.sold), 0) FROM items AS i JOIN stock AS s ON s.item = i.id
-			WHERE i.sale = a.sale)::bigint AS sold
+// the outbox, and no refund due. A payment after the close is a refund due, so refunds are all that
+// must be looked at. Each OFFSET 0 keeps the planner from making a join of what is asked for each
+// activity: it would join whole tables. See also byIndex.
+const ended = `SELECT a.sale, a.id, (SELECT coalesce(sum(s.sold), 0) FROM items AS i
+			CROSS JOIN LATERAL (SELECT sold FROM stock WHERE item = i.id OFFSET 0) AS s WHERE i.sale = a.sale)::bigint AS sold
 	FROM activities AS a WHERE (least(a.ends_at, a.ended_at) < $1
 		OR a.archived_at IS NOT NULL AND least(a.ends_at, a.ended_at) < $2 AND NOT EXISTS (
-			SELECT FROM payments AS p WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id)
-			AND NOT EXISTS (SELECT FROM orders AS o WHERE o.activity = a.id AND o.created_at >= a.archived_at))
-	AND NOT EXISTS (SELECT FROM payments AS p WHERE p.state = 'due' AND p.activity = a.id)
+			SELECT FROM payments AS p WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id OFFSET 0)
+			AND NOT EXISTS (SELECT FROM orders AS o WHERE o.activity = a.id AND o.created_at >= a.archived_at OFFSET 0))
+	AND NOT EXISTS (SELECT FROM payments AS p WHERE p.state = 'due' AND p.activity = a.id OFFSET 0)
 	AND NOT EXISTS (
-		SELECT FROM items AS i JOIN stock AS s ON s.item = i.id
-		WHERE i.sale = a.sale AND (s.open > 0
-			OR EXISTS (SELECT FROM stock_exceptions AS e WHERE e.item = s.item AND e.shard = s.shard AND e.parked > 0)
-			OR EXISTS (SELECT FROM outbox AS o WHERE o.shard = s.shard AND o.item = s.item)))`
+		SELECT FROM items AS i CROSS JOIN LATERAL (
+			SELECT FROM stock AS s WHERE s.item = i.id AND (s.open > 0
+				OR EXISTS (SELECT FROM stock_exceptions AS e WHERE e.item = s.item AND e.shard = s.shard AND e.parked > 0 OFFSET 0)
+				OR EXISTS (SELECT FROM outbox AS o WHERE o.shard = s.shard AND o.item = s.item OFFSET 0)) OFFSET 0
+		) AS s WHERE i.sale = a.sale OFFSET 0)`
 
 // candidate is an activity that may be dropped, with the number of its sold units.
 type candidate struct {
@@ -34,16 +36,19 @@ type candidate struct {
 	sold int64
 }
 
+func scanCandidate(rows pgx.Rows) (c candidate, err error) {
+	err = rows.Scan(&c.sale, (*string)(&c.id), &c.sold)
+	return c, err
+}
+
 // dropTime bounds each statement of a drop: an activity may have 20,000 items.
 const dropTime = time.Minute
 
 // MayDrop implements seckill.CatalogStore.
-func (s *Store) MayDrop(ctx context.Context, id seckill.ActivityID, before, archived time.Time) (may bool, err error) {
-	err = s.read(ctx, "look whether an activity may be dropped", func(ctx context.Context, p *pipe) error {
-		may, err = p.exists(ctx, ended+" AND a.id = $3", before, archived, string(id))
-		return err
-	})
-	return may, err
+func (s *Store) MayDrop(ctx context.Context, id seckill.ActivityID, before, archived time.Time) (bool, error) {
+	found, err := listByIndex(ctx, s, "look whether an activity may be dropped", scanCandidate,
+		ended+" AND a.id = $3", before, archived, string(id))
+	return len(found) > 0, err
 }
 
 // DropEnded implements seckill.CatalogStore. Payments and changes stay for ever, because they are
@@ -54,10 +59,8 @@ func (s *Store) MayDrop(ctx context.Context, id seckill.ActivityID, before, arch
 // stay until the week is over and its last activity is dropped; then their partition is dropped.
 func (s *Store) DropEnded(ctx context.Context, before, archived time.Time, limit int) ([]seckill.ActivityID, error) {
 	var dropped []seckill.ActivityID
-	candidates, err := list(ctx, s, "look for ended activities", func(rows pgx.Rows) (c candidate, err error) {
-		err = rows.Scan(&c.sale, (*string)(&c.id), &c.sold)
-		return c, err
-	}, ended+" ORDER BY a.sale LIMIT $3", before, archived, max(limit, 0))
+	candidates, err := listByIndex(ctx, s, "look for ended activities", scanCandidate,
+		ended+" ORDER BY a.sale LIMIT $3", before, archived, max(limit, 0))
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +90,7 @@ func (s *Store) drop(ctx context.Context, c candidate, before, archived time.Tim
 		done = false
 		tx.takesLong(dropTime)
 		tx.lockCatalog()
+		tx.exec(byIndex)
 		tx.exec(`SELECT FROM stock AS s JOIN items AS i ON i.id = s.item WHERE i.sale = $1
 			ORDER BY s.item, s.shard FOR UPDATE OF s`, c.sale)
 		tx.readClock()
@@ -108,6 +112,7 @@ func (s *Store) drop(ctx context.Context, c candidate, before, archived time.Tim
 // deleteActivity queues the deletion of an activity with its items and their stock rows, and the
 // notice of it for readers of the catalog.
 func (tx *transaction) deleteActivity(sale int32, id seckill.ActivityID) {
+	tx.exec(byIndex)
 	for _, table := range []string{"stock_changes", "withdrawals", "stock_exceptions", "stock"} {
 		tx.exec("DELETE FROM "+table+" WHERE item IN (SELECT id FROM items WHERE sale = $1)", sale)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -234,11 +235,18 @@ func stateOf(state seckill.PaymentState) string {
 
 // RefundSums implements seckill.OrderBooks.
 func (s *Store) RefundSums(ctx context.Context, state seckill.PaymentState, merchant seckill.MerchantID) ([]seckill.RefundSum, error) {
-	return list(ctx, s, "add refunds up", func(rows pgx.Rows) (r seckill.RefundSum, err error) {
+	scan := func(rows pgx.Rows) (r seckill.RefundSum, err error) {
 		err = rows.Scan((*string)(&r.Merchant), (*string)(&r.Cause), &r.Amount.Currency, &r.Amount.Minor, &r.Count)
 		return r, err
-	}, `SELECT merchant, cause, currency, sum(amount)::bigint, count(*) FROM payments WHERE `+stateOf(state)+`
-		AND ($1 = '' OR merchant = $1) GROUP BY merchant, cause, currency ORDER BY merchant, cause, currency`, string(merchant))
+	}
+	// The server would sort all payments to return the sums in order.
+	sums, err := listWith(ctx, s, "add refunds up", func(p *pipe) { p.exec(withoutSort) }, scan,
+		`SELECT merchant, cause, currency, sum(amount)::bigint, count(*) FROM payments WHERE `+stateOf(state)+`
+		AND ($1 = '' OR merchant = $1) GROUP BY merchant, cause, currency`, string(merchant))
+	slices.SortFunc(sums, func(a, b seckill.RefundSum) int {
+		return cmp.Or(cmp.Compare(a.Merchant, b.Merchant), cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.Amount.Currency, b.Amount.Currency))
+	})
+	return sums, err
 }
 
 // SettleRefund implements seckill.OrderBooks. It locks the order's row first, as Pay does.

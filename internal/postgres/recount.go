@@ -22,8 +22,9 @@ const (
 const (
 	countedStock  = "SELECT item, total, open, sold FROM stock WHERE shard = $1"
 	countedParked = "SELECT item, parked FROM stock_exceptions WHERE shard = $1 AND parked <> 0"
-	countedOrders = `SELECT item, id, quantity, units FROM orders WHERE shard = $1 AND (units = 'parked'
-		OR units IN ('open', 'sold') AND item IN (SELECT item FROM stock WHERE shard = $1))`
+	countedOrders = `WITH known AS MATERIALIZED (SELECT item FROM stock WHERE shard = $1)
+		SELECT item, id, quantity, units FROM orders WHERE shard = $1 AND (units = 'parked'
+			OR units IN ('open', 'sold') AND item IN (SELECT item FROM known))`
 )
 
 // Recount implements seckill.StockStore. To mend, it first locks all rows of counters, in the order

@@ -83,7 +83,7 @@ func (s *Store) SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]secki
 					string(q.Caller), string(q.Merchant), string(q.Activity), string(q.SKU), string(q.State), max(q.Limit, 0)}, more...)...)
 			}
 			return p.atOneMoment(ctx, func() error {
-				p.exec(inIndexOrder)
+				p.exec(withoutSort)
 				return queueSearch(ctx, p, weeks, &q, look)
 			})
 		})
@@ -94,10 +94,6 @@ func (s *Store) SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]secki
 	slices.SortFunc(out, func(a, b seckill.Order) int { return a.Mark().Compare(b.Mark()) })
 	return out[:min(len(out), max(q.Limit, 0))], nil
 }
-
-// inIndexOrder makes the server read an index in its order and stop at the limit. A new partition
-// has no statistics, so the server would expect a single order there, and sort them all.
-const inIndexOrder = "SET LOCAL enable_sort = off"
 
 // looking queues a lookup. more are the arguments that only some lookups have.
 type looking func(l lookup, values []string, more ...any)
@@ -186,7 +182,8 @@ const extendTimeout = 5 * time.Minute
 func (s *Store) ExtendOrders(ctx context.Context, id seckill.ActivityID, d time.Duration, by seckill.Author) (int64, error) {
 	var n int64
 	err := s.write(ctx, "extend the orders of activity "+string(id), func(ctx context.Context, tx *transaction) error {
-		found, err := tx.exists(ctx, "SELECT FROM activities WHERE id = $1", string(id))
+		var week int32
+		found, err := tx.one(ctx, "SELECT week FROM activities WHERE id = $1", []any{string(id)}, &week)
 		if err == nil && !found {
 			err = seckill.ErrNotFound
 		}
@@ -199,8 +196,7 @@ func (s *Store) ExtendOrders(ctx context.Context, id seckill.ActivityID, d time.
 			return err
 		}
 		n, err = tx.change(ctx, `UPDATE orders SET pay_by = pay_by + $2, updated_at = $3
-			WHERE week = (SELECT week FROM activities WHERE id = $1) AND activity = $1 AND state = 'pending_payment'`,
-			string(id), d, tx.now)
+			WHERE week = $4 AND activity = $1 AND state = 'pending_payment'`, string(id), d, tx.now, week)
 		if err != nil {
 			return err
 		}
@@ -222,11 +218,16 @@ const (
 		FROM orders WHERE week = ANY($4) AND merchant = $1 AND ended_at >= $2 AND ended_at < $3
 			AND (units = 'sold' OR reason IN ('cancelled-by-buyer', 'payment-timeout'))
 		GROUP BY 1, 2, 3, 4, 5`
+	// Each state is named apart, because it has an index of its own.
 	statementPayments = `SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, activity, sku, currency, state, count(*),
 			0::bigint, sum(amount)::bigint
-		FROM (SELECT *, CASE state WHEN 'due' THEN kept_at ELSE done_at END AS at FROM payments
-			WHERE merchant = $1 AND state IN ('due', 'done')) AS p
-		WHERE at >= $2 AND at < $3 GROUP BY 1, 2, 3, 4, 5`
+		FROM (
+			SELECT *, kept_at AS at FROM payments WHERE merchant = $1 AND state = 'due' AND kept_at >= $2 AND kept_at < $3
+			UNION ALL SELECT *, done_at FROM payments WHERE merchant = $1 AND state = 'done' AND done_at >= $2 AND done_at < $3
+		) AS p GROUP BY 1, 2, 3, 4, 5`
+	// inTableOrder makes the server read the orders in the order in which they are on the disk. In
+	// a partition without statistics it would read them all by an index, one after another.
+	inTableOrder = "SELECT set_config('enable_indexscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"
 )
 
 // Statement implements seckill.OrderBooks. All of it is read at one moment.
@@ -244,12 +245,12 @@ func (s *Store) Statement(ctx context.Context, merchant seckill.MerchantID, from
 		st = seckill.Statement{}
 		return p.atOneMoment(ctx, func() error {
 			p.takesLong(extendTimeout)
-			err := eachWeeks(ctx, p, func(weeks []int32) error {
+			p.each(scan, statementPayments, string(merchant), from, to)
+			p.exec(inTableOrder)
+			return eachWeeks(ctx, p, func(weeks []int32) error {
 				p.each(scan, statementOrders, string(merchant), from, to, weeks)
 				return p.flush(ctx)
 			})
-			p.each(scan, statementPayments, string(merchant), from, to)
-			return err
 		})
 	})
 	if err != nil {

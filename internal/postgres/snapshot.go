@@ -36,12 +36,14 @@ const (
 		JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
 		LEFT JOIN stock_exceptions AS e ON e.item = s.item AND e.shard = s.shard
 		WHERE s.shard = $1 AND a.published AND (s.item = ANY($2)) = $3 ORDER BY s.item`
-	onSale = `item IN (SELECT s.item FROM stock AS s JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
-		WHERE s.shard = $1 AND a.published)`
-	snapshotHolds = `SELECT item, id AS name, "user", quantity, units FROM orders
-			WHERE shard = $1 AND (item = ANY($2)) = $3 AND (units = 'parked' OR ` + onSale + `)
+	// The items on sale are found once: a subquery would be run again for each partition of orders.
+	snapshotHolds = `WITH on_sale AS MATERIALIZED (
+			SELECT s.item FROM stock AS s JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
+			WHERE s.shard = $1 AND a.published)
+		SELECT item, id AS name, "user", quantity, units FROM orders
+			WHERE shard = $1 AND (item = ANY($2)) = $3 AND (units = 'parked' OR item IN (SELECT item FROM on_sale))
 		UNION ALL SELECT item, hold, '', quantity, CASE WHEN buried THEN 'void' ELSE 'sold' END FROM withdrawals
-			WHERE shard = $1 AND (item = ANY($2)) = $3 AND ` + onSale + `
+			WHERE shard = $1 AND (item = ANY($2)) = $3 AND item IN (SELECT item FROM on_sale)
 		ORDER BY item, name`
 )
 

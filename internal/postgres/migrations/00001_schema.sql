@@ -285,11 +285,13 @@ CREATE TABLE payments (
 );
 CREATE INDEX payments_by_id ON payments (payment);
 CREATE INDEX payments_of_order ON payments (order_id);
-CREATE INDEX payments_early ON payments (kept_at) WHERE state = 'early';
+CREATE INDEX payments_early ON payments (kept_at, merchant, payment) WHERE state = 'early';
 CREATE INDEX refunds_due ON payments (kept_at, merchant, payment) WHERE state = 'due';
 CREATE INDEX refunds_done ON payments (kept_at, merchant, payment) WHERE state = 'done';
 CREATE INDEX refunds_due_of_merchant ON payments (merchant, kept_at, payment) WHERE state = 'due';
 CREATE INDEX refunds_done_of_merchant ON payments (merchant, kept_at, payment) WHERE state = 'done';
+-- Whether an activity may be dropped. Only refunds have entries, and few payments are refunds.
+CREATE INDEX refunds_of_activity ON payments (activity, state, kept_at) WHERE state IN ('due', 'done');
 
 -- Signed notices that were refused, for people to read. Equal notices of an order are counted.
 CREATE TABLE refused_payments (
