@@ -25,14 +25,15 @@ var (
 )
 
 // text searches some weeks for the newest orders of each value. An empty value in a condition
-// matches every order.
+// matches every order. The conditions compare expressions, so that no other index fits them: the
+// server would read all orders in a state, because they are in order already, to find one user's.
 func (l lookup) text() string {
 	return "SELECT o.* FROM " + l.values + ` CROSS JOIN LATERAL (
 			SELECT week, ` + orderColumns + ` FROM orders WHERE week = ANY($1) AND ` + l.condition + `
 				AND created_at <= $3 AND (created_at < $3 OR id < $4) AND created_at >= $5 AND created_at < $6
-				AND ($7 = '' OR "user" = $7) AND ($8 = '' OR request = $8) AND ($9 = '' OR caller = $9)
-				AND ($10 = '' OR merchant = $10) AND ($11 = '' OR activity = $11) AND ($12 = '' OR sku = $12)
-				AND ($13 = '' OR state = $13)
+				AND ($7 = '' OR "user" || '' = $7) AND ($8 = '' OR request || '' = $8) AND ($9 = '' OR caller || '' = $9)
+				AND ($10 = '' OR merchant = $10) AND ($11 = '' OR activity || '' = $11) AND ($12 = '' OR sku = $12)
+				AND ($13 = '' OR state || '' = $13)
 			ORDER BY created_at DESC, id DESC LIMIT $14
 		) AS o`
 }
@@ -62,83 +63,123 @@ var farAway = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
 // SearchOrders implements seckill.OrderBooks.
 func (s *Store) SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]seckill.Order, error) {
-	before, to := q.Before, q.To
-	if before.CreatedAt.IsZero() {
-		before = seckill.OrderMark{CreatedAt: farAway}
+	q.Limit = max(q.Limit, 0)
+	if q.Before.CreatedAt.IsZero() {
+		q.Before = seckill.OrderMark{CreatedAt: farAway}
 	}
-	if to.IsZero() {
-		to = farAway
+	if q.To.IsZero() {
+		q.To = farAway
 	}
-	var out []seckill.Order
+	var found search
 	err := s.read(ctx, "search orders", func(ctx context.Context, p *pipe) error {
-		out = nil
+		found = search{OrderQuery: q, p: p}
 		return eachWeeks(ctx, p, func(weeks []int32) error {
-			look := func(l lookup, values []string, more ...any) {
-				p.each(func(rows pgx.Rows) error {
-					var week int32
-					o, err := scanOrder(rows, &week)
-					out = append(out, o)
-					return err
-				}, l.text(), append([]any{weeks, values, before.CreatedAt, string(before.ID), q.From, to, string(q.User), q.Request,
-					string(q.Caller), string(q.Merchant), string(q.Activity), string(q.SKU), string(q.State), max(q.Limit, 0)}, more...)...)
-			}
-			return p.atOneMoment(ctx, func() error {
-				p.exec(inIndexOrder)
-				return queueSearch(ctx, p, weeks, &q, look)
+			found.weeks = weeks
+			err := p.atOneMoment(ctx, func() error {
+				if q.Request == "" { // its orders are few, and have no order in their index
+					p.exec(inIndexOrder)
+				}
+				return found.queue(ctx)
 			})
+			found.keep()
+			return err
 		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(out, func(a, b seckill.Order) int { return a.Mark().Compare(b.Mark()) })
-	return out[:min(len(out), max(q.Limit, 0))], nil
+	return found.orders, nil
 }
 
 // inIndexOrder makes the server read an index in its order and stop at the limit. A new partition
 // has no statistics, so the server would expect a single order there, and sort them all.
 const inIndexOrder = "SET LOCAL enable_sort = off"
 
-// looking queues a lookup. more are the arguments that only some lookups have.
-type looking func(l lookup, values []string, more ...any)
+// search is a query in progress. Its From moves ahead: see keep.
+type search struct {
+	seckill.OrderQuery
+	p      *pipe
+	weeks  []int32 // those that are searched now
+	orders []seckill.Order
+}
 
-// queueSearch looks for the orders of a query by its index.
-func queueSearch(ctx context.Context, p *pipe, weeks []int32, q *seckill.OrderQuery, look looking) error {
-	switch index, values := q.Index(); index {
+// look queues a lookup. more are the arguments that only some lookups have.
+func (s *search) look(l lookup, values []string, more ...any) {
+	s.p.each(func(rows pgx.Rows) error {
+		var week int32
+		o, err := scanOrder(rows, &week)
+		s.orders = append(s.orders, o)
+		return err
+	}, l.text(), append([]any{s.weeks, values, s.Before.CreatedAt, string(s.Before.ID), s.From, s.To, string(s.User), s.Request,
+		string(s.Caller), string(s.Merchant), string(s.Activity), string(s.SKU), string(s.State), s.Limit}, more...)...)
+}
+
+// keep drops all but the newest orders. If there are enough of them, older ones are not asked for
+// any more.
+func (s *search) keep() {
+	slices.SortFunc(s.orders, func(a, b seckill.Order) int { return a.Mark().Compare(b.Mark()) })
+	if len(s.orders) < s.Limit || s.Limit == 0 {
+		return
+	}
+	clear(s.orders[s.Limit:])
+	s.orders = s.orders[:s.Limit]
+	if oldest := s.orders[s.Limit-1].CreatedAt; oldest.After(s.From) {
+		s.From = oldest
+	}
+}
+
+// queue looks for the orders of the query by its index.
+func (s *search) queue(ctx context.Context) error {
+	switch index, values := s.Index(); index {
 	case seckill.OrdersByUser:
-		look(byUser, values)
+		s.look(byUser, values)
 	case seckill.OrdersByRequest:
-		look(byRequest, values)
+		s.look(byRequest, values)
 	case seckill.OrdersByState:
 		if i := slices.Index(values, string(seckill.OrderPending)); i >= 0 {
-			look(byPending, values[i:i+1])
+			s.look(byPending, values[i:i+1])
 			values = slices.Concat(values[:i], values[i+1:])
 		}
-		look(byOtherState, values)
+		s.look(byOtherState, values)
 	case seckill.OrdersByCaller:
-		return lookInGroups(ctx, p, allActivities, weeks, values, look)
+		return s.inGroups(ctx, allActivities, values)
 	case seckill.OrdersByActivity:
-		if q.Caller == "" {
-			return lookInGroups(ctx, p, callersOf, weeks, values, look)
+		if s.Caller == "" {
+			return s.inGroups(ctx, callersOf, values)
 		}
-		look(byGroup, values, slices.Repeat([]string{string(q.Caller)}, len(values)))
+		s.look(byGroup, values, slices.Repeat([]string{string(s.Caller)}, len(values)))
 	}
 	return nil
 }
 
-// lookInGroups lists the groups of activity and caller with a statement, and looks into them.
-func lookInGroups(ctx context.Context, p *pipe, statement string, weeks []int32, values []string, look looking) error {
+// mostFound is about how many orders one lookup in groups may return: each of the groups may have
+// as many as the limit. (L8)
+const mostFound = 10_000
+
+// inGroups lists the groups of activity and caller with a statement, and looks into them: first
+// into one, then into more and more at a time. So most of them are asked only for orders that are
+// newer than those that were found already.
+func (s *search) inGroups(ctx context.Context, statement string, values []string) error {
 	var activities, callers []string
-	p.each(func(rows pgx.Rows) error {
+	s.p.each(func(rows pgx.Rows) error {
 		var activity, caller string
 		err := rows.Scan(&activity, &caller)
 		activities, callers = append(activities, activity), append(callers, caller)
 		return err
-	}, statement, weeks, values)
-	if err := p.flush(ctx); err != nil {
+	}, statement, s.weeks, values)
+	if err := s.p.flush(ctx); err != nil {
 		return err
 	}
-	look(byGroup, activities, callers)
+	most := max(mostFound/max(s.Limit, 1), 1)
+	for first, n := 0, 1; first < len(activities); n = min(4*n, most) {
+		end := min(first+n, len(activities))
+		s.look(byGroup, activities[first:end], callers[first:end])
+		if err := s.p.flush(ctx); err != nil {
+			return err
+		}
+		s.keep()
+		first = end
+	}
 	return nil
 }
 
