@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,7 +101,7 @@ type planScenario struct {
 	by    seckill.Author
 }
 
-func newPlanScenario(t *testing.T, heard *listener) *planScenario {
+func newPlanScenario(t *testing.T, heard pgx.QueryTracer) *planScenario {
 	t.Helper()
 	url := servers.Postgres(t)
 	store, err := Open(t.Context(), Config{URL: url, Shards: 4, Events: true, tracer: heard})
@@ -294,6 +295,7 @@ func (s *planScenario) office() {
 	s.no(err)
 	for _, q := range []seckill.OrderQuery{
 		{User: "u-1"}, {Request: "r"}, {Caller: "app"}, {Activity: s.id}, {State: seckill.OrderParked}, {State: seckill.OrderPending},
+		{Activity: s.id, State: seckill.OrderPending}, {Activity: s.id, State: seckill.OrderPaid},
 	} {
 		q.Limit = 10
 		_, err = s.store.SearchOrders(ctx, q)
@@ -373,8 +375,8 @@ func TestPlans(t *testing.T) {
 	s.no(s.conn.QueryRow(t.Context(), "SELECT 'orders_' || week FROM activities WHERE id = $1", string(s.id)).Scan(&live))
 	partition := regexp.MustCompile(`on orders_\d+`)
 	everywhere := []string{
-		due, toUnpark, callersOf, allActivities,
-		byUser.text(), byRequest.text(), byGroup.text(), byPending.text(), byOtherState.text(),
+		due, toUnpark, byPending.count(), byOtherState.count(),
+		byUser.text(), byRequest.text(), byCaller.text(), byActivity.text(), byPending.text(), byOtherState.text(),
 		statementOrders, countedOrders, "DECLARE page NO SCROLL CURSOR FOR " + snapshotHolds,
 	}
 	for text, use := range heard.heard {
@@ -413,6 +415,33 @@ func TestPlans(t *testing.T) {
 			}
 		}
 	}
+	s.searches(heard)
+}
+
+// searches checks that a search reads its own index, also if another one would fit a condition and
+// has the orders in their order: the search would read all orders of that condition.
+func (s *planScenario) searches(heard *listener) {
+	s.Helper()
+	read := regexp.MustCompile(`(?:Scan|Backward) (?:using|on) (orders_\d+_\w+)`)
+	for text, index := range map[string]string{
+		byUser.text(): "user_created_at_idx", byRequest.text(): "request_idx", byCaller.text(): "caller_created_at_idx",
+		byActivity.text(): "activity_created_at_idx",
+		byPending.text(): "created_at_idx", byOtherState.text(): "state_created_at_idx",
+	} {
+		own := regexp.MustCompile(`^orders_\d+_` + index + `$`)
+		for _, state := range []seckill.OrderState{seckill.OrderPending, seckill.OrderPaid} {
+			use := heard.heard[text]
+			use.args = slices.Clone(use.args)
+			copy(use.args[6:], []any{"u-1", "r", "app", "m1", string(s.id), "x", string(state)})
+			plan := s.explain(text, use)
+			for _, found := range read.FindAllStringSubmatch(plan, -1) {
+				if !own.MatchString(found[1]) {
+					s.Errorf("a search by %s for orders in state %s reads %s:\n%s", index, state, found[1], plan)
+					break
+				}
+			}
+		}
+	}
 }
 
 // explain returns the plan of a statement with its arguments, under the settings of its latest use.
@@ -434,4 +463,40 @@ func (s *planScenario) explain(text string, use said) string {
 		s.Fatalf("%s: %v", text, err)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// rowCounter counts the rows that a store gets in batches.
+type rowCounter struct {
+	*listener
+	rows atomic.Int64
+}
+
+func (c *rowCounter) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	c.rows.Add(data.CommandTag.RowsAffected())
+}
+
+// A search takes few orders from the server for any number of activities of a merchant (L8): it
+// asks for none that is older than enough others.
+func TestSearchOrders_TakesFewOrders(t *testing.T) {
+	const activities, each, limit = 400, 60, 50
+	counter := &rowCounter{listener: newListener()}
+	s := newPlanScenario(t, counter)
+	_, err := s.conn.Exec(t.Context(), `INSERT INTO orders SELECT 0, 'o-' || n, 1, 'm1', 'app', 'of-' || n / $2::int, 'x', 'u', 1, 100, 'CNY',
+			'paid', '', 'sold', '2026-01-01'::timestamptz + n % $2::int * '1 s'::interval, now(), now(), NULL, 1, 1, 1, 0, 0, 'r-' || n, '', now()
+		FROM generate_series(0, $1::int * $2::int - 1) AS n`, activities, each)
+	s.no(err)
+	counter.rows.Store(0)
+	query := seckill.OrderQuery{Merchant: "m1", Limit: limit}
+	for i := range activities {
+		query.Activities = append(query.Activities, seckill.ActivityID(fmt.Sprint("of-", i)))
+	}
+	found, err := s.store.SearchOrders(t.Context(), query)
+	s.no(err)
+	newest := time.Date(2026, 1, 1, 0, 0, each-1, 0, time.UTC)
+	if len(found) != limit || !found[limit-1].CreatedAt.Equal(newest) {
+		t.Errorf("%d orders were found, the last of %v, want %d of %v", len(found), found[len(found)-1].CreatedAt, limit, newest)
+	}
+	if rows := counter.rows.Load(); rows > 2*activities+20*limit {
+		t.Errorf("%d rows were read", rows)
+	}
 }

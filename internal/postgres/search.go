@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,131 +12,166 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// lookup is the way to one kind of order by an index: the values that are looked up, and the
-// condition on an order.
-type lookup struct{ values, condition string }
+// lookup is the way to orders by one index: the condition on an order. v.value is a value that is
+// looked up.
+type lookup string
 
-var (
-	byUser    = lookup{"unnest($2::text[]) AS v (value)", `"user" = v.value`}
-	byRequest = lookup{"unnest($2::text[]) AS v (value)", "request = v.value"}
+const (
+	byUser     lookup = `"user" = v.value`
+	byRequest  lookup = "request = v.value"
+	byCaller   lookup = "caller = v.value"
+	byActivity lookup = "activity = v.value"
 	// Pending orders have an index of their own, so a query must say in its text which it means.
-	byPending    = lookup{"unnest($2::text[]) AS v (value)", "state = 'pending_payment'"}
-	byOtherState = lookup{"unnest($2::text[]) AS v (value)", "state = v.value AND state <> 'pending_payment'"}
-	byGroup      = lookup{"unnest($2::text[], $15::text[]) AS v (activity, caller)", "activity = v.activity AND caller = v.caller"}
+	byPending    lookup = "state = 'pending_payment'"
+	byOtherState lookup = "state = v.value AND state <> 'pending_payment'"
 )
 
 // text searches some weeks for the newest orders of each value. An empty value in a condition
-// matches every order.
+// matches every order. The conditions compare expressions, so that no other index fits them: the
+// server would read all orders in a state, because they are in order already, to find one user's.
 func (l lookup) text() string {
-	return "SELECT o.* FROM " + l.values + ` CROSS JOIN LATERAL (
-			SELECT week, ` + orderColumns + ` FROM orders WHERE week = ANY($1) AND ` + l.condition + `
+	return "SELECT o.* FROM unnest($2::text[]) AS v (value) CROSS JOIN LATERAL (SELECT week, " + orderColumns + `
+			FROM orders WHERE week = ANY($1) AND ` + string(l) + `
 				AND created_at <= $3 AND (created_at < $3 OR id < $4) AND created_at >= $5 AND created_at < $6
-				AND ($7 = '' OR "user" = $7) AND ($8 = '' OR request = $8) AND ($9 = '' OR caller = $9)
-				AND ($10 = '' OR merchant = $10) AND ($11 = '' OR activity = $11) AND ($12 = '' OR sku = $12)
-				AND ($13 = '' OR state = $13)
+				AND ($7 = '' OR "user" || '' = $7) AND ($8 = '' OR request || '' = $8) AND ($9 = '' OR caller || '' = $9)
+				AND ($10 = '' OR merchant = $10) AND ($11 = '' OR activity || '' = $11) AND ($12 = '' OR sku = $12)
+				AND ($13 = '' OR state || '' = $13)
 			ORDER BY created_at DESC, id DESC LIMIT $14
 		) AS o`
 }
 
-// The orders of an activity are found by their callers, and those of a caller by their activities:
-// one index serves both, and an order is added to it once. These list the groups that have orders.
-// Each next one is found by one look at the index, for any number of orders in between.
-const (
-	callersOf = `SELECT v.value, g.caller FROM unnest($2::text[]) AS v (value) CROSS JOIN LATERAL (
-			WITH RECURSIVE g (caller) AS (
-				(SELECT caller FROM orders WHERE week = ANY($1) AND activity = v.value ORDER BY caller LIMIT 1)
-				UNION ALL
-				SELECT (SELECT caller FROM orders WHERE week = ANY($1) AND activity = v.value AND caller > g.caller ORDER BY caller LIMIT 1)
-				FROM g WHERE g.caller IS NOT NULL
-			) SELECT caller FROM g WHERE caller IS NOT NULL
-		) AS g`
-	allActivities = `WITH RECURSIVE g (activity) AS (
-			(SELECT activity FROM orders WHERE week = ANY($1) ORDER BY activity LIMIT 1)
-			UNION ALL
-			SELECT (SELECT activity FROM orders WHERE week = ANY($1) AND activity > g.activity ORDER BY activity LIMIT 1)
-			FROM g WHERE g.activity IS NOT NULL
-		) SELECT g.activity, v.value FROM g CROSS JOIN unnest($2::text[]) AS v (value) WHERE g.activity IS NOT NULL`
-)
+// count counts the orders of a value, but no more than $3.
+func (l lookup) count() string {
+	return "SELECT count(*) FROM (SELECT FROM unnest($2::text[]) AS v (value) JOIN orders ON week = ANY($1) AND " + string(l) + " LIMIT $3) AS few"
+}
 
 // farAway is later than every stored time.
 var farAway = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
 // SearchOrders implements seckill.OrderBooks.
 func (s *Store) SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]seckill.Order, error) {
-	before, to := q.Before, q.To
-	if before.CreatedAt.IsZero() {
-		before = seckill.OrderMark{CreatedAt: farAway}
+	q.Limit = max(q.Limit, 0)
+	if q.Before.CreatedAt.IsZero() {
+		q.Before = seckill.OrderMark{CreatedAt: farAway}
 	}
-	if to.IsZero() {
-		to = farAway
+	if q.To.IsZero() {
+		q.To = farAway
 	}
-	var out []seckill.Order
+	var found search
 	err := s.read(ctx, "search orders", func(ctx context.Context, p *pipe) error {
-		out = nil
+		found = search{OrderQuery: q, p: p}
 		return eachWeeks(ctx, p, func(weeks []int32) error {
-			look := func(l lookup, values []string, more ...any) {
-				p.each(func(rows pgx.Rows) error {
-					var week int32
-					o, err := scanOrder(rows, &week)
-					out = append(out, o)
-					return err
-				}, l.text(), append([]any{weeks, values, before.CreatedAt, string(before.ID), q.From, to, string(q.User), q.Request,
-					string(q.Caller), string(q.Merchant), string(q.Activity), string(q.SKU), string(q.State), max(q.Limit, 0)}, more...)...)
-			}
+			found.weeks = weeks
 			return p.atOneMoment(ctx, func() error {
-				p.exec(withoutSort)
-				return queueSearch(ctx, p, weeks, &q, look)
+				if q.Request == "" { // its orders are few, and have no order in their index
+					p.exec(withoutSort)
+				}
+				return found.run(ctx)
 			})
 		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(out, func(a, b seckill.Order) int { return a.Mark().Compare(b.Mark()) })
-	return out[:min(len(out), max(q.Limit, 0))], nil
+	return found.orders, nil
 }
 
-// looking queues a lookup. more are the arguments that only some lookups have.
-type looking func(l lookup, values []string, more ...any)
+// search is a query in progress. Its From moves ahead: see keep.
+type search struct {
+	seckill.OrderQuery
+	p      *pipe
+	weeks  []int32 // those that are searched now
+	orders []seckill.Order
+}
 
-// queueSearch looks for the orders of a query by its index.
-func queueSearch(ctx context.Context, p *pipe, weeks []int32, q *seckill.OrderQuery, look looking) error {
-	switch index, values := q.Index(); index {
+// run looks for the orders of the query by its index.
+func (s *search) run(ctx context.Context) error {
+	switch index, values := s.Index(); index {
 	case seckill.OrdersByUser:
-		look(byUser, values)
+		return s.look(ctx, byUser, values)
 	case seckill.OrdersByRequest:
-		look(byRequest, values)
-	case seckill.OrdersByState:
-		if i := slices.Index(values, string(seckill.OrderPending)); i >= 0 {
-			look(byPending, values[i:i+1])
-			values = slices.Concat(values[:i], values[i+1:])
-		}
-		look(byOtherState, values)
+		return s.look(ctx, byRequest, values)
 	case seckill.OrdersByCaller:
-		return lookInGroups(ctx, p, allActivities, weeks, values, look)
+		return s.look(ctx, byCaller, values)
 	case seckill.OrdersByActivity:
-		if q.Caller == "" {
-			return lookInGroups(ctx, p, callersOf, weeks, values, look)
+		if s.State != "" {
+			if few, err := s.fewIn(ctx, s.State); err != nil || few {
+				return errors.Join(err, s.inState(ctx, s.State))
+			}
 		}
-		look(byGroup, values, slices.Repeat([]string{string(q.Caller)}, len(values)))
+		return s.look(ctx, byActivity, values)
+	default:
+		for _, state := range values {
+			if err := s.inState(ctx, seckill.OrderState(state)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// byState returns the lookup of a state.
+func byState(state seckill.OrderState) lookup {
+	if state == seckill.OrderPending {
+		return byPending
+	}
+	return byOtherState
+}
+
+func (s *search) inState(ctx context.Context, state seckill.OrderState) error {
+	return s.look(ctx, byState(state), []string{string(state)})
+}
+
+// fewOrders is a number of orders that can all be read while somebody waits.
+const fewOrders = 20_000
+
+// fewIn reports whether there are so few orders in a state that they can all be read. They are then
+// found by their state: an activity with a million orders may have none in it.
+func (s *search) fewIn(ctx context.Context, state seckill.OrderState) (bool, error) {
+	var n int
+	s.p.each(func(rows pgx.Rows) error { return rows.Scan(&n) }, byState(state).count(), s.weeks, []string{string(state)}, fewOrders)
+	err := s.p.flush(ctx)
+	return n < fewOrders, err
+}
+
+// mostFound is about how many orders one lookup may return: there may be as many as the limit for
+// each of its values. (L8)
+const mostFound = 10_000
+
+// look looks for the orders of values: first of one, then of more and more at a time. So for most of
+// them it asks only for orders that are newer than those that it has found already.
+func (s *search) look(ctx context.Context, l lookup, values []string) error {
+	most := max(mostFound/max(s.Limit, 1), 1)
+	for n := 1; len(values) > 0; n = min(4*n, most) {
+		some := values[:min(n, len(values))]
+		values = values[len(some):]
+		s.p.each(func(rows pgx.Rows) error {
+			var week int32
+			o, err := scanOrder(rows, &week)
+			s.orders = append(s.orders, o)
+			return err
+		}, l.text(), s.weeks, some, s.Before.CreatedAt, string(s.Before.ID), s.From, s.To, string(s.User), s.Request,
+			string(s.Caller), string(s.Merchant), string(s.Activity), string(s.SKU), string(s.State), s.Limit)
+		if err := s.p.flush(ctx); err != nil {
+			return err
+		}
+		s.keep()
 	}
 	return nil
 }
 
-// lookInGroups lists the groups of activity and caller with a statement, and looks into them.
-func lookInGroups(ctx context.Context, p *pipe, statement string, weeks []int32, values []string, look looking) error {
-	var activities, callers []string
-	p.each(func(rows pgx.Rows) error {
-		var activity, caller string
-		err := rows.Scan(&activity, &caller)
-		activities, callers = append(activities, activity), append(callers, caller)
-		return err
-	}, statement, weeks, values)
-	if err := p.flush(ctx); err != nil {
-		return err
+// keep drops all but the newest orders. If there are enough of them, older ones are not asked for
+// any more.
+func (s *search) keep() {
+	slices.SortFunc(s.orders, func(a, b seckill.Order) int { return a.Mark().Compare(b.Mark()) })
+	if len(s.orders) < s.Limit {
+		return
 	}
-	look(byGroup, activities, callers)
-	return nil
+	clear(s.orders[s.Limit:])
+	s.orders = s.orders[:s.Limit]
+	if s.Limit > 0 && s.orders[s.Limit-1].CreatedAt.After(s.From) {
+		s.From = s.orders[s.Limit-1].CreatedAt
+	}
 }
 
 // OrderTrail implements seckill.OrderBooks.

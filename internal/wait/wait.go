@@ -47,7 +47,7 @@ func Woken(ctx context.Context, c <-chan struct{}) bool {
 // that and all of it. It is used by one goroutine.
 type Backoff struct {
 	First   time.Duration // not 0
-	Longest time.Duration // at least First
+	Longest time.Duration // at least First; on beats a pause may last one and a half times as long
 	OnBeat  bool          // each pause ends on a beat of that time, see UntilBeat, and not by chance
 
 	next time.Duration

@@ -64,7 +64,8 @@ func (r *Relay) Took() (took *timing.Histogram, oldest time.Duration) {
 }
 
 // The pause after an empty outbox. It grows while the outbox stays empty. Units that come back are
-// on sale again after this pause at most, or at once if the relay is woken.
+// on sale again after one and a half of the longest pause (see wait.UntilBeat), or at once if the
+// relay is woken.
 const (
 	relayPause        = 25 * time.Millisecond
 	longestRelayPause = 200 * time.Millisecond
@@ -242,8 +243,9 @@ func newBackoff() *wait.Backoff {
 	return &wait.Backoff{First: 20 * time.Millisecond, Longest: 2 * time.Second}
 }
 
-// idlePause returns the pauses for a part that finds nothing to do: one tick at first, up to four
-// ticks later. Most of an idle process's cost is its queries to the database.
+// idlePause returns the pauses for a part that finds nothing to do: about one tick at first, and
+// about four ticks later, see wait.UntilBeat. Most of an idle process's cost is its queries to the
+// database.
 func idlePause(cfg seckill.Config) *wait.Backoff {
 	return &wait.Backoff{First: cfg.Tick, Longest: 4 * cfg.Tick, OnBeat: true}
 }

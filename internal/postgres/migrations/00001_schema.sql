@@ -259,8 +259,8 @@ CREATE INDEX orders_to_unpark ON orders (shard, updated_at) WHERE state = 'parke
 -- first of an index's values are kept once for a batch, with 7 bytes an order.
 CREATE INDEX orders_by_user ON orders ("user", created_at);
 CREATE INDEX orders_by_request ON orders (request);
--- For searches by activity and by caller: a search lists the groups first. See search.go.
-CREATE INDEX orders_by_group ON orders (activity, caller, created_at);
+CREATE INDEX orders_by_caller ON orders (caller, created_at);
+CREATE INDEX orders_by_activity ON orders (activity, created_at);
 -- New orders go to the end of the first, which is the cheapest place of an index.
 CREATE INDEX orders_pending ON orders (created_at) WHERE state = 'pending_payment';
 CREATE INDEX orders_by_state ON orders (state, created_at) WHERE state <> 'pending_payment';
