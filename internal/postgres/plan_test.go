@@ -426,7 +426,7 @@ func (s *planScenario) searches(heard *listener) {
 	for text, index := range map[string]string{
 		byUser.text(): "user_created_at_idx", byRequest.text(): "request_idx", byCaller.text(): "caller_created_at_idx",
 		byActivity.text(): "activity_created_at_idx",
-		byPending.text(): "created_at_idx", byOtherState.text(): "state_created_at_idx",
+		byPending.text():  "created_at_idx", byOtherState.text(): "state_created_at_idx",
 	} {
 		own := regexp.MustCompile(`^orders_\d+_` + index + `$`)
 		for _, state := range []seckill.OrderState{seckill.OrderPending, seckill.OrderPaid} {

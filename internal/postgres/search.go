@@ -42,7 +42,9 @@ func (l lookup) text() string {
 
 // count counts the orders of a value, but no more than $3.
 func (l lookup) count() string {
-	return "SELECT count(*) FROM (SELECT FROM unnest($2::text[]) AS v (value) JOIN orders ON week = ANY($1) AND " + string(l) + " LIMIT $3) AS few"
+	return `SELECT count(*) FROM (
+			SELECT FROM unnest($2::text[]) AS v (value) JOIN orders ON week = ANY($1) AND ` + string(l) + ` LIMIT $3
+		) AS few`
 }
 
 // farAway is later than every stored time.
@@ -138,8 +140,8 @@ func (s *search) fewIn(ctx context.Context, state seckill.OrderState) (bool, err
 // each of its values. (L8)
 const mostFound = 10_000
 
-// look looks for the orders of values: first of one, then of more and more at a time. So for most of
-// them it asks only for orders that are newer than those that it has found already.
+// look looks for the orders of values: first of one, then of more and more at a time. So for most
+// of them it asks only for orders that are newer than those that it has found already.
 func (s *search) look(ctx context.Context, l lookup, values []string) error {
 	most := max(mostFound/max(s.Limit, 1), 1)
 	for n := 1; len(values) > 0; n = min(4*n, most) {
