@@ -131,7 +131,7 @@ func (n *Node) limitPool() limiter.Pool {
 func (n *Node) keepQuotas(ctx context.Context) {
 	failed := false
 	for {
-		goes := wait.ForBeat(ctx, time.Second)
+		goes := wait.ForTick(ctx, time.Second)
 		err := n.control.quotas.Save()
 		if err != nil && !failed {
 			n.log.Warn("the quotas of the day can't be kept on disk, and would begin again with a restart", "err", err)

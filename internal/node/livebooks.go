@@ -65,7 +65,7 @@ func (n *Node) runBooks(ctx context.Context) {
 			seen = now
 			n.findShown()
 		}
-		if !wait.ForBeat(ctx, liveTick) {
+		if !wait.ForTick(ctx, liveTick) {
 			return
 		}
 	}
@@ -264,7 +264,7 @@ func (n *Node) lacks(sale *seckill.Sale, state string) string {
 // ends.
 func (n *Node) runStock(ctx context.Context) {
 	whole := make(map[string]wholeLook)
-	for i := 0; wait.ForBeat(ctx, time.Second); i++ {
+	for i := 0; wait.ForTick(ctx, time.Second); i++ {
 		view := n.live.hub.Latest()
 		if view == nil {
 			continue

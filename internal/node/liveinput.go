@@ -44,7 +44,7 @@ const (
 func (n *Node) runFrames(ctx context.Context) {
 	pool := n.control.reports.pool
 	var left *live.Frame
-	for wait.ForBeat(ctx, liveTick) {
+	for wait.ForTick(ctx, liveTick) {
 		n.live.mu.Lock()
 		own := n.live.own
 		n.live.mu.Unlock()

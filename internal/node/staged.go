@@ -97,7 +97,7 @@ func (s *stage) second() (bad bool) {
 // for all nodes, as soon as the database answers.
 func (n *Node) watchStage(ctx context.Context) {
 	s := &n.control.stage
-	for wait.ForBeat(ctx, time.Second) {
+	for wait.ForTick(ctx, time.Second) {
 		if s.second() {
 			n.log.Error("staged limits refuse too much, the limits before are in force here again", "why", s.reason())
 			n.control.watcher.Reapply(settings.Limits)

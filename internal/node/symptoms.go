@@ -105,7 +105,7 @@ func (n *Node) watchCertificates(ctx context.Context) {
 	files := n.cfg.certificates()
 	for {
 		n.live.certificates.Store(certificateSymptoms(files, n.name(), time.Now()))
-		if !wait.ForBeat(ctx, time.Second) {
+		if !wait.ForTick(ctx, time.Second) {
 			return
 		}
 	}

@@ -252,7 +252,7 @@ func (w *Watcher) leave(ctx context.Context) {
 }
 
 // pause is the time until the next look.
-func (w *Watcher) pause() time.Duration { return wait.UntilBeat(w.cfg.Poll) }
+func (w *Watcher) pause() time.Duration { return wait.UntilTick(w.cfg.Poll) }
 
 // untilDue returns the time until a document must be applied again; an hour if none must.
 func (w *Watcher) untilDue() time.Duration {

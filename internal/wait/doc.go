@@ -5,11 +5,11 @@
 //	for try() != nil && pause.Wait(ctx) {
 //	}
 //
-//	for wait.ForBeat(ctx, time.Second) {
+//	for wait.ForTick(ctx, time.Second) {
 //		look()
 //	}
 //
 // It promises that every wait ends with its context, and that a back-off has jitter: processes that
-// failed together do not try again together. Loops that work all the time do it on the beats of
-// their process, see UntilBeat. It does not count attempts and never gives up.
+// failed together do not try again together. Loops that work all the time do it on the ticks of
+// their process, see UntilTick. It does not count attempts and never gives up.
 package wait

@@ -47,8 +47,8 @@ func Woken(ctx context.Context, c <-chan struct{}) bool {
 // that and all of it. It is used by one goroutine.
 type Backoff struct {
 	First   time.Duration // not 0
-	Longest time.Duration // at least First; on beats a pause may last one and a half times as long
-	OnBeat  bool          // each pause ends on a beat of that time, see UntilBeat, and not by chance
+	Longest time.Duration // at least First; on ticks a pause may last one and a half times as long
+	OnTick  bool          // each pause ends on a tick of that time, see UntilTick, and not by chance
 
 	next time.Duration
 }
@@ -60,8 +60,8 @@ func (b *Backoff) Wait(ctx context.Context) bool { return For(ctx, b.Next()) }
 func (b *Backoff) Next() time.Duration {
 	d := max(b.next, b.First)
 	b.next = min(2*d, b.Longest)
-	if b.OnBeat {
-		return UntilBeat(d)
+	if b.OnTick {
+		return UntilTick(d)
 	}
 	// The clock's nanoseconds are random enough, because no two processes read the same value. In
 	// the simulator, which controls the time, they are the same for each run of a seed.

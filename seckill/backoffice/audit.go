@@ -72,7 +72,7 @@ func NewAuditor(cfg seckill.Config, stock seckill.Stock, store seckill.Store, ow
 
 // Run works until ctx ends.
 func (a *Auditor) Run(ctx context.Context) {
-	for wait.ForBeat(ctx, time.Second) {
+	for wait.ForTick(ctx, time.Second) {
 		a.Step(ctx)
 	}
 }

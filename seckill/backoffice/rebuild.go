@@ -112,7 +112,7 @@ func (r *Rebuilder) Progress() (shards int, holds int64) {
 // Run rebuilds shards until ctx ends.
 func (r *Rebuilder) Run(ctx context.Context) {
 	pause := newBackoff()
-	for wait.ForBeat(ctx, r.cfg.Tick) {
+	for wait.ForTick(ctx, r.cfg.Tick) {
 		if err := r.Step(ctx); err != nil && ctx.Err() == nil {
 			r.blind.note(err)
 			pause.Wait(ctx)

@@ -64,7 +64,7 @@ func (r *Relay) Took() (took *timing.Histogram, oldest time.Duration) {
 }
 
 // The pause after an empty outbox. It grows while the outbox stays empty. Units that come back are
-// on sale again after one and a half of the longest pause (see wait.UntilBeat), or at once if the
+// on sale again after one and a half of the longest pause (see wait.UntilTick), or at once if the
 // relay is woken.
 const (
 	relayPause        = 25 * time.Millisecond
@@ -73,7 +73,7 @@ const (
 
 // Run works until ctx ends.
 func (r *Relay) Run(ctx context.Context) {
-	pause, idle := newBackoff(), wait.Backoff{First: relayPause, Longest: longestRelayPause, OnBeat: true}
+	pause, idle := newBackoff(), wait.Backoff{First: relayPause, Longest: longestRelayPause, OnTick: true}
 	for ctx.Err() == nil {
 		before := r.delivered.Load()
 		if !r.stuck.attempt(ctx, r.Step(ctx), pause) {
@@ -244,8 +244,8 @@ func newBackoff() *wait.Backoff {
 }
 
 // idlePause returns the pauses for a part that finds nothing to do: about one tick at first, and
-// about four ticks later, see wait.UntilBeat. Most of an idle process's cost is its queries to the
+// about four ticks later, see wait.UntilTick. Most of an idle process's cost is its queries to the
 // database.
 func idlePause(cfg seckill.Config) *wait.Backoff {
-	return &wait.Backoff{First: cfg.Tick, Longest: 4 * cfg.Tick, OnBeat: true}
+	return &wait.Backoff{First: cfg.Tick, Longest: 4 * cfg.Tick, OnTick: true}
 }

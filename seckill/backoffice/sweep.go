@@ -82,7 +82,7 @@ func (s *Sweeper) Counts() *SweepCounts { return &s.counts }
 
 // Run works until ctx ends. RunBury must run beside it.
 func (s *Sweeper) Run(ctx context.Context) {
-	for wait.ForBeat(ctx, s.cfg.Tick) {
+	for wait.ForTick(ctx, s.cfg.Tick) {
 		s.Step(ctx)
 	}
 }

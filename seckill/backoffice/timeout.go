@@ -137,7 +137,7 @@ func NewUnparker(cfg seckill.Config, store seckill.Store, owner *Ownership, told
 
 // Run works until ctx ends.
 func (u *Unparker) Run(ctx context.Context) {
-	for wait.ForBeat(ctx, unparkEvery) {
+	for wait.ForTick(ctx, unparkEvery) {
 		if err := u.Step(ctx); ctx.Err() == nil {
 			u.stuck.note(err)
 		}

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestBeat: loops with periods that are multiples wake up at the same moments, although they work
+// TestTick: loops with periods that are multiples wake up at the same moments, although they work
 // for different times, and none rests for less than half of its period.
-func TestBeat(t *testing.T) {
+func TestTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const short, long = 100 * time.Millisecond, 400 * time.Millisecond
 		fast := NewTicker(short)
@@ -32,7 +32,7 @@ func TestBeat(t *testing.T) {
 		for work := range 40 {
 			at := <-slow.C
 			if away := at.Sub(first); away%short != 0 {
-				t.Errorf("a beat of %v is %v away from one of %v", long, away, short)
+				t.Errorf("a tick of %v is %v away from one of %v", long, away, short)
 			}
 			if !last.IsZero() && at.Sub(last) < long/2 {
 				t.Errorf("a rest of %v", at.Sub(last))
@@ -41,12 +41,12 @@ func TestBeat(t *testing.T) {
 			last = time.Now()
 			slow.Next()
 		}
-		if !ForBeat(t.Context(), short) || time.Since(first)%short != 0 {
-			t.Errorf("ForBeat woke up %v away from a beat", time.Since(first)%short)
+		if !ForTick(t.Context(), short) || time.Since(first)%short != 0 {
+			t.Errorf("ForTick woke up %v away from a tick", time.Since(first)%short)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if ForBeat(ctx, time.Hour) {
+		if ForTick(ctx, time.Hour) {
 			t.Error("a wait whose context ended says that it is over")
 		}
 	})
