@@ -323,7 +323,7 @@ func TestFrame_IsBounded(t *testing.T) {
 	if err != nil || len(text) > MaxFrame {
 		t.Fatalf("%d bytes, %v", len(text), err)
 	}
-	if len(f.Activities) != 500 || len(f.Activities[0].Items) != 100 || len(f.Servers[0].Detail) != 2000 || len(f.Symptoms[0].Text) != 2000 {
+	if len(f.Activities) != 500 || len(f.Activities[0].Items) != MaxItems || len(f.Servers[0].Detail) != 2000 || len(f.Symptoms[0].Text) != 2000 {
 		t.Error("the frame itself is changed, which others read")
 	}
 	back, err := DecodeFrame(text)

@@ -14,9 +14,8 @@ type Config struct {
 	Enforces bool
 	// Path is the file that keeps the documents that were last in force; "" keeps none.
 	Path string
-	// Poll is the time between two looks at the database, 200 ms by default. A slow look or a late
-	// wake-up makes it up to one and a half times as long, see wait.UntilTick: with the time for
-	// the call and for applying it, a change is in force well within the promised second. Two
+	// Poll is the longest time between two looks at the database. 200 ms by default: with the time
+	// for the call and for applying it, a change is in force well within the promised second. Two
 	// processes have different ticks, so nodes that started together don't ask at the same time.
 	Poll time.Duration
 	// Timeout bounds one look; 1 s by default.

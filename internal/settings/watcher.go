@@ -251,8 +251,8 @@ func (w *Watcher) leave(ctx context.Context) {
 	}
 }
 
-// pause is the time until the next look.
-func (w *Watcher) pause() time.Duration { return wait.UntilTick(w.cfg.Poll) }
+// pause is the time until the next look: until the next tick, but no longer than it may be.
+func (w *Watcher) pause() time.Duration { return min(wait.UntilTick(w.cfg.Poll), w.cfg.Poll) }
 
 // untilDue returns the time until a document must be applied again; an hour if none must.
 func (w *Watcher) untilDue() time.Duration {
