@@ -133,13 +133,7 @@ func (s *Stock) poll(ctx context.Context) {
 	var looking sync.WaitGroup
 	defer looking.Wait()
 	lanes := make(map[int]*atomic.Bool) // lanes on which a look is in progress
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			tick.Next()
-		}
+	for tick.Wait(ctx) {
 		now := s.now()
 		silent := make(map[int][]*view)
 		for _, v := range s.views.Load() {

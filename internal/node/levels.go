@@ -142,10 +142,7 @@ func (n *Node) whileNotHeld(ctx context.Context, tier degrade.Tier, run func(con
 				run(work)
 			}(done)
 		}
-		select {
-		case <-tick.C:
-			tick.Next()
-		case <-ctx.Done():
+		if !tick.Wait(ctx) {
 			if stop != nil {
 				stop()
 				<-done

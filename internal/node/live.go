@@ -66,11 +66,8 @@ func (n *Node) runLive(ctx context.Context) {
 			n.collectFrame(time.Now())
 		}
 		n.showLive(whole)
-		select {
-		case <-ctx.Done():
+		if !tick.Wait(ctx) {
 			return
-		case <-tick.C:
-			tick.Next()
 		}
 	}
 }

@@ -108,11 +108,8 @@ func (n *Node) observe(ctx context.Context) {
 		if i%moneyLooks == 0 {
 			n.lookAtMoney(ctx)
 		}
-		select {
-		case <-ctx.Done():
+		if !tick.Wait(ctx) {
 			return
-		case <-tick.C:
-			tick.Next()
 		}
 	}
 }

@@ -26,7 +26,8 @@ func UntilTick(every time.Duration) time.Duration {
 func ForTick(ctx context.Context, every time.Duration) bool { return For(ctx, UntilTick(every)) }
 
 // Ticker sends a value at each tick of a period, see UntilTick. It is used by one goroutine, which
-// calls Next after each value.
+// calls Wait, or takes a value from C and calls Next. A loop with ForTick, which needs no Ticker,
+// leaves out the next tick if its work takes more than half a period.
 type Ticker struct {
 	C     <-chan time.Time
 	timer *time.Timer
@@ -37,6 +38,17 @@ type Ticker struct {
 func NewTicker(every time.Duration) *Ticker {
 	timer := time.NewTimer(UntilTick(every))
 	return &Ticker{timer.C, timer, every}
+}
+
+// Wait waits for a value and calls Next. It reports false when ctx has ended.
+func (t *Ticker) Wait(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		t.Next()
+		return true
+	}
 }
 
 // Next waits for the next tick.

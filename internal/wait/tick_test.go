@@ -16,8 +16,10 @@ func TestTick(t *testing.T) {
 		defer fast.Stop()
 		shorts := make(map[time.Time]bool)
 		for range 100 {
-			shorts[<-fast.C] = true
-			fast.Next()
+			if !fast.Wait(t.Context()) {
+				t.Fatal("a ticker ended")
+			}
+			shorts[time.Now()] = true
 		}
 		if len(shorts) != 100 {
 			t.Fatalf("%d different moments", len(shorts))
@@ -46,7 +48,7 @@ func TestTick(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if ForTick(ctx, time.Hour) {
+		if ForTick(ctx, time.Hour) || slow.Wait(ctx) {
 			t.Error("a wait whose context ended says that it is over")
 		}
 	})

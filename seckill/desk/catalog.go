@@ -31,13 +31,7 @@ func (d *Desk) Install(kept *seckill.Catalog) {
 func (d *Desk) Run(ctx context.Context) {
 	tick := wait.NewTicker(d.cfg.Tick)
 	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			tick.Next()
-		}
+	for tick.Wait(ctx) {
 		err := d.Refresh(ctx)
 		if ctx.Err() != nil || d.failing.Swap(err != nil) == (err != nil) {
 			continue
